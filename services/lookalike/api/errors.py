@@ -1,0 +1,147 @@
+"""Errors as problem details (RFC 9457): the only place that knows HTTP statuses."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from lookalike.errors import (
+    BackboneMismatch,
+    BadEmbedding,
+    BadFilter,
+    BadImage,
+    BadInput,
+    BadMetadata,
+    BadQuery,
+    BadRequest,
+    CollectionExists,
+    LookalikeError,
+    Misconfigured,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UnsupportedMedia,
+)
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 5
+
+# A class that is not listed has the status of its nearest listed base.
+STATUS: dict[type[LookalikeError], int] = {
+    LookalikeError: 500,
+    BadInput: 400,
+    BadRequest: 400,
+    BadImage: 422,
+    BadMetadata: 422,
+    BadFilter: 400,
+    BadQuery: 400,
+    TooLarge: 413,
+    UnsupportedMedia: 415,
+    NotFound: 404,
+    CollectionExists: 409,
+    BackboneMismatch: 409,
+    BadEmbedding: 502,
+    Misconfigured: 500,
+    Unavailable: 503,
+}
+
+# Codes of what the framework itself answers.
+FRAMEWORK_CODES = {
+    400: "bad_request",
+    403: "forbidden",
+    404: "address_not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media",
+    500: "internal_error",
+}
+
+
+def status_of(error: type[LookalikeError]) -> int:
+    """The HTTP status of an error class."""
+    return next(STATUS[base] for base in error.__mro__ if base in STATUS)
+
+
+def problem(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    retryable: bool = False,
+    extra: Mapping[str, object] | None = None,
+) -> Response:
+    """A problem document as an answer."""
+    document: dict[str, object] = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "retryable": retryable,
+        "instance": request.path,
+    }
+    document.update(
+        (name, value) for name, value in (extra or {}).items() if name not in document
+    )
+    response = Response(json.dumps(document), status, mimetype=MEDIA_TYPE)
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application as a problem document."""
+    app.register_error_handler(LookalikeError, answer_error)
+    app.register_error_handler(HTTPException, answer_http_exception)
+    app.register_error_handler(Exception, answer_surprise)
+
+
+def answer_error(error: LookalikeError) -> Response:
+    """The problem document of an error that was raised on purpose."""
+    status = status_of(type(error))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s %s: %s", request.method, request.path, error.detail)
+    return problem(
+        status, error.code, error.detail, retryable=error.retryable, extra=error.extra
+    )
+
+
+def answer_http_exception(error: HTTPException) -> Response:
+    """The problem document of what the framework refused; redirects pass."""
+    plain = error.get_response()
+    status = error.code or plain.status_code
+    if status < HTTPStatus.BAD_REQUEST:
+        return Response(plain.data, status, plain.headers)
+    code = FRAMEWORK_CODES.get(status, HTTPStatus(status).name.lower())
+    response = problem(status, code, _framework_detail(status, error))
+    for name in ("Allow", "Retry-After"):
+        if name in plain.headers:
+            response.headers[name] = plain.headers[name]
+    return response
+
+
+def _framework_detail(status: int, error: HTTPException) -> str:
+    if status == HTTPStatus.NOT_FOUND:
+        return f"There is nothing at {request.path[:200]}; see /docs for what there is."
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        limit = request.max_content_length
+        return f"The body of this request is over the limit of {limit} bytes."
+    return error.description or HTTPStatus(status).phrase
+
+
+def answer_surprise(error: Exception) -> Response:
+    """The problem document of a defect: logged in full, told in general."""
+    log.error("%s %s failed", request.method, request.path, exc_info=error)
+    return problem(
+        500,
+        "internal_error",
+        f"This is a defect of the server. Its log has the cause at request "
+        f"{g.get('request_id', 'unknown')}.",
+    )

@@ -1,0 +1,13 @@
+"""The application for gunicorn: ``gunicorn lookalike.api.wsgi:app``.
+
+It connects when it is imported, so each gunicorn worker must import it for itself:
+without ``--preload``, since clients do not survive a fork.
+"""
+
+from __future__ import annotations
+
+from lookalike.api import create_app
+from lookalike.bootstrap import connect
+from lookalike.config import Settings
+
+app = create_app(connect(Settings()))

@@ -1,0 +1,1 @@
+"""One module per vendor: what ``lookalike.interfaces`` asks for, for real."""

@@ -1,0 +1,389 @@
+"""Originals in a directory: content-addressed, per team, surviving a power cut.
+
+    ROOT/TEAM/incoming/…          on their way in; what a crash leaves goes after a day
+    ROOT/TEAM/ab/abcd…            originals, named by their SHA-256
+    ROOT/TEAM/cache/xy/NAME       thumbnails and the like; may be deleted at any time
+
+An original is written to ``incoming``, fsynced, renamed, and its folder fsynced: under
+its final name a file is always whole. A small picture stays in memory until it is kept,
+so that one which is refused, or is there already, costs no write at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+
+from lookalike.collections import Team
+from lookalike.errors import StorageUnavailable
+from lookalike.interfaces import Digest, StagedBlob
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+T = TypeVar("T")
+
+LEFTOVER_SECONDS = 24 * 3600
+SPOOL_BYTES = 64 * 2**10  # a picture up to this stays in memory until it is kept
+AT_ONCE = 8  # fsyncs in flight: one journal commit then serves several of them
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+class DirectoryBlobs:
+    """Keeps originals as files below one directory. Safe to use from many threads.
+
+    Args:
+        root: the directory; made if missing.
+        fsync: what makes a file or folder durable; tests watch it.
+
+    Raises:
+        StorageUnavailable: the directory cannot be made or read.
+    """
+
+    def __init__(self, root: Path, *, fsync: Callable[[int], None] = os.fsync) -> None:
+        self._root = root
+        self._fsync = fsync
+        self._teams: set[Path] = set()  # whose folders are there for sure
+        with _storage_errors():
+            self._make_lasting(root)
+            self._sweep()
+
+    def stage(self, team: Team) -> StagedFile:
+        """Start to take in the bytes of one image.
+
+        Raises:
+            StorageUnavailable: no file can be made.
+        """
+        folder = self._folder(team)
+        if folder not in self._teams:
+            with _storage_errors():
+                self._make_lasting(folder)
+                (folder / "incoming").mkdir(exist_ok=True)
+            self._teams.add(folder)
+        return StagedFile(team, folder / "incoming" / secrets.token_hex(16))
+
+    def keep(self, staged: Sequence[StagedBlob]) -> None:
+        """Put bytes under their digests; on return they survive a power cut.
+
+        Raises:
+            StorageUnavailable: not all could be kept; none is half kept.
+        """
+        files = [blob for blob in staged if isinstance(blob, StagedFile)]
+        if len(files) != len(staged):
+            raise TypeError("these blobs were staged elsewhere")
+        with _storage_errors():
+            targets = {self._path(file.team, file.digest()): file for file in files}
+            new = {
+                target: file
+                for target, file in targets.items()
+                if not _is_whole(target, file)
+            }
+            self._each(lambda file: file.write_out(self._fsync), new.values())
+            # Folders of what is there already too: who put it there may not have
+            # come to the fsync of the folder yet.
+            folders = {target.parent for target in targets}
+            for target, file in new.items():
+                folders |= _make(target.parent)
+                file.move(target)
+            self._each(self._sync_one, folders)
+        for file in files:
+            file.discard()
+
+    def read(self, team: Team, digest: Digest) -> bytes:
+        """The bytes of an original.
+
+        Raises:
+            StorageUnavailable: it cannot be read, or is not there.
+        """
+        with _storage_errors():
+            return self._path(team, digest).read_bytes()
+
+    def cached(self, team: Team, name: str) -> bytes | None:
+        """A derived file if it was stored before.
+
+        Raises:
+            StorageUnavailable: it is there and cannot be read.
+        """
+        path = self._cache_path(team, name)
+        with _storage_errors():
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def cache(self, team: Team, name: str, data: bytes) -> None:
+        """Store a derived file; whoever reads it reads all of it.
+
+        Raises:
+            StorageUnavailable: it cannot be written.
+        """
+        path = self._cache_path(team, name)
+        staged = self.stage(team)
+        try:
+            staged.file.write(data)
+            with _storage_errors():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                staged.move(path)
+        finally:
+            staged.discard()
+
+    def _folder(self, team: Team) -> Path:
+        return self._root / _checked(_NAME, team, "team")
+
+    def _path(self, team: Team, digest: Digest) -> Path:
+        name = _checked(_DIGEST, digest, "digest")
+        return self._folder(team) / name[:2] / name
+
+    def _cache_path(self, team: Team, name: str) -> Path:
+        _checked(_NAME, name, "cache name")
+        spread = hashlib.sha256(name.encode()).hexdigest()[:2]
+        return self._folder(team) / "cache" / spread / name
+
+    def _make_lasting(self, folder: Path) -> None:
+        """Make a folder with its parents, unless there, to survive a power cut."""
+        if not folder.is_dir():
+            self._make_lasting(folder.parent)
+            folder.mkdir(exist_ok=True)
+            self._sync_one(folder.parent)
+
+    def _each(self, step: Callable[[T], None], entries: Iterable[T]) -> None:
+        """Take a step that waits for the disk for each entry, several at once."""
+        each = list(entries)
+        if len(each) < 2:
+            for entry in each:
+                step(entry)
+            return
+        # Threads of this call alone: none is there to be lost in a fork.
+        with ThreadPoolExecutor(min(AT_ONCE, len(each))) as pool:
+            list(pool.map(step, each))
+
+    def _sync_one(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            self._fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _sweep(self) -> None:
+        """Delete what crashed requests left behind."""
+        oldest = time.time() - LEFTOVER_SECONDS
+        for path in self._root.glob("*/incoming/*"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+
+
+class StagedFile:
+    """Bytes on their way in: in memory while they are few, else in ``incoming``.
+
+    Holds no file descriptor between calls, so that one request may stage a thousand.
+    """
+
+    def __init__(self, team: Team, path: Path) -> None:
+        self.team = team
+        self.path = path
+        self._raw = _Spool(path)
+        self._file = io.BufferedRandom(self._raw)
+
+    @property
+    def file(self) -> BinaryIO:
+        """The file to write to and to read back from; seekable."""
+        return self._file
+
+    def digest(self) -> Digest:
+        """SHA-256 of all that was written.
+
+        Raises:
+            StorageUnavailable: it cannot be written or read back.
+        """
+        self._flush()
+        return Digest(self._raw.digest())
+
+    def discard(self) -> None:
+        """Forget the bytes; does nothing once they were kept."""
+        self._raw.forget()
+        self._file.close()
+        if self._raw.is_on_disk:
+            with _storage_errors(), suppress(FileNotFoundError):
+                self.path.unlink()
+
+    def write_out(self, fsync: Callable[[int], None]) -> None:
+        """Have all bytes in the file under ``path``, and synced."""
+        self._flush()
+        with _storage_errors():
+            self._raw.spill()
+            descriptor = os.open(self.path, os.O_RDONLY)
+            try:
+                fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def move(self, target: Path) -> None:
+        """Rename the file to its final place; it stays in this file system."""
+        self._flush()
+        self._raw.spill()
+        self.path.replace(target)
+
+    def size(self) -> int:
+        """How many bytes were written."""
+        self._flush()
+        return self._raw.size()
+
+    def _flush(self) -> None:
+        if not self._file.closed:
+            self._file.flush()
+
+
+class _Spool(io.RawIOBase):
+    """Bytes in memory, then in a file that is opened for each read and write.
+
+    They are hashed as they are written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._memory: bytearray | None = bytearray()  # None once it is a file
+        self._place = 0
+        self._hash = hashlib.sha256()
+        self._hashed: int | None = 0  # None once written to out of order
+        self._forgotten = False
+
+    @property
+    def is_on_disk(self) -> bool:
+        return self._memory is None
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def size(self) -> int:
+        if self._memory is not None:
+            return len(self._memory)
+        with _storage_errors():
+            return self._path.stat().st_size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._place}.get(whence)
+        self._place = max(0, (self.size() if base is None else base) + offset)
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        if self._memory is not None:
+            view = memoryview(buffer).cast("B")
+            piece = self._memory[self._place : self._place + len(view)]
+            view[: len(piece)] = piece
+            count = len(piece)
+        else:
+            with _storage_errors(), self._path.open("rb", buffering=0) as file:
+                file.seek(self._place)
+                count = file.readinto(buffer) or 0
+        self._place += count
+        return count
+
+    def write(self, data: ReadableBuffer) -> int:
+        view = memoryview(data).cast("B")
+        if self._forgotten:  # what the buffer above still held when it was closed
+            return len(view)
+        count = self._put(view)
+        if self._hashed == self._place:
+            self._hash.update(view[:count])
+            self._hashed += count
+        else:
+            self._hashed = None
+        self._place += count
+        return count
+
+    def _put(self, view: memoryview) -> int:
+        end = self._place + len(view)
+        if self._memory is not None and end <= SPOOL_BYTES:
+            self._memory.extend(bytes(max(0, self._place - len(self._memory))))
+            self._memory[self._place : end] = view
+            return len(view)
+        self.spill()
+        with _storage_errors(), self._path.open("r+b", buffering=0) as file:
+            file.seek(self._place)
+            return file.write(view)
+
+    def spill(self) -> None:
+        """Move what is in memory to the file."""
+        if self._memory is not None:
+            with _storage_errors(), self._path.open("xb", buffering=0) as file:
+                file.write(self._memory)
+            self._memory = None
+
+    def truncate(self, size: int | None = None) -> int:
+        length = self._place if size is None else size
+        self.spill()
+        with _storage_errors():
+            os.truncate(self._path, length)
+        self._hashed = None
+        return length
+
+    def digest(self) -> str:
+        if self._hashed is not None:
+            return self._hash.hexdigest()
+        self.spill()
+        with _storage_errors(), self._path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def forget(self) -> None:
+        self._forgotten = True
+        if self._memory is not None:
+            self._memory = bytearray()
+
+
+def _is_whole(target: Path, file: StagedFile) -> bool:
+    with suppress(FileNotFoundError):
+        return target.stat().st_size == file.size()
+    return False
+
+
+def _make(folder: Path) -> set[Path]:
+    """Make a folder of originals; gives back the folders that this changed."""
+    if folder.is_dir():
+        return set()
+    with suppress(FileExistsError):
+        folder.mkdir()
+    return {folder.parent}
+
+
+def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:
+    """The text, once it is certain that it names nothing outside its folder."""
+    if not pattern.fullmatch(text):
+        raise ValueError(f"not a {what}: {text!r}")
+    return text
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageUnavailable(
+                "the disk of the originals is full; free some space and repeat",
+                code="storage_full",
+            ) from error
+        raise StorageUnavailable(
+            f"originals cannot be read or written: {error.strerror or error}"
+        ) from error

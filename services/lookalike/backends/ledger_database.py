@@ -1,0 +1,246 @@
+"""The database under the ledger: connections, transactions, clock and counter."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, create_engine, event, insert, select, text
+from sqlalchemy.engine import Engine, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from lookalike.backends import ledger_tables as tables
+from lookalike.errors import LedgerUnavailable, Misconfigured
+
+CONNECT_SECONDS = 5
+BUSY_SECONDS = 30  # how long a writer waits for another writer's transaction
+STATEMENT_SECONDS = 30
+SCHEMA_LOCK = 0x6C6F6F6B  # any number no other application is likely to lock
+
+SQLITE_CLOCK = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
+POSTGRESQL_CLOCK = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS float8)")
+SQLITE_NEXT = text("UPDATE schema SET generation = generation + 1 RETURNING generation")
+POSTGRESQL_NEXT = select(tables.generations.next_value())
+
+
+class Database:
+    """Transactions on SQLite or PostgreSQL; every failure is ``LedgerUnavailable``.
+
+    Raises:
+        Misconfigured: the URL cannot be used, or a newer Lookalike wrote the schema.
+        LedgerUnavailable: the database does not answer.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = _parse(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        self._engine = _open_sqlite(parsed) if self.is_sqlite else _open_server(parsed)
+        # SQLite has one writer at a time. Threads queue here, where they are woken as
+        # soon as it is their turn; between processes SQLite itself polls.
+        self._turn = threading.Lock()
+        try:
+            with self.writing() as connection:
+                self._prepare(connection)
+        except BaseException:
+            self._engine.dispose()
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection for single statements, each a transaction of its own."""
+        with _translated():
+            if self.is_sqlite:
+                with self._engine.connect() as connection:
+                    yield connection
+            else:
+                engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+                with engine.connect() as connection:
+                    yield connection
+
+    @contextmanager
+    def writing(self, *, seconds: int = STATEMENT_SECONDS) -> Iterator[Connection]:
+        """One transaction: durable after the block, undone if the block raises."""
+        with _translated():
+            if self.is_sqlite:
+                with self._my_turn(), self._engine.begin() as connection:
+                    connection.exec_driver_sql("BEGIN IMMEDIATE")
+                    yield connection
+            else:
+                with self._engine.begin() as connection:
+                    if seconds != STATEMENT_SECONDS:
+                        connection.exec_driver_sql(
+                            f"SET LOCAL statement_timeout = '{seconds}s'"
+                        )
+                    yield connection
+
+    def now(self, connection: Connection) -> float:
+        """Seconds since 1970 by the database's clock."""
+        clock = SQLITE_CLOCK if self.is_sqlite else POSTGRESQL_CLOCK
+        return float(connection.execute(clock).scalar_one())
+
+    def next_generation(self, connection: Connection) -> int:
+        """The next number in the order of all operations.
+
+        Taken after the images it is for are locked, it grows for each image.
+        """
+        following = SQLITE_NEXT if self.is_sqlite else POSTGRESQL_NEXT
+        return int(connection.execute(following).scalar_one())
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        self._engine.dispose()
+
+    @contextmanager
+    def _my_turn(self) -> Iterator[None]:
+        if not self._turn.acquire(timeout=BUSY_SECONDS):
+            raise LedgerUnavailable("The ledger is too busy to write to.")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _prepare(self, connection: Connection) -> None:
+        """Create what is missing, and refuse a schema from the future."""
+        if not self.is_sqlite:
+            _check_encoding(connection)
+            # Processes that start together would otherwise both create.
+            connection.execute(
+                text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK}
+            )
+        tables.metadata.create_all(connection)
+        found = connection.scalar(select(tables.schema.c.version))
+        if found is None:
+            row = {"id": 1, "version": tables.SCHEMA}
+            connection.execute(insert(tables.schema).values(row))
+        elif found != tables.SCHEMA:
+            raise Misconfigured(
+                f"The ledger's database has schema {found}; this version of Lookalike "
+                f"works with schema {tables.SCHEMA}. Run the version that wrote it, or "
+                "point LOOKALIKE_DATABASE_URL at another database."
+            )
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        cause = getattr(error, "orig", None) or error
+        raise LedgerUnavailable(
+            f"The ledger's database does not answer ({type(cause).__name__})."
+        ) from error
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise Misconfigured(
+            "LOOKALIKE_DATABASE_URL is no database URL; expected something like "
+            "postgresql+psycopg://user:password@host/database."
+        ) from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "postgresql+psycopg":
+        return parsed
+    if parsed.get_backend_name() == "sqlite" and parsed.database not in (
+        None,
+        "",
+        ":memory:",
+    ):
+        return parsed
+    raise Misconfigured(
+        "LOOKALIKE_DATABASE_URL names a database that Lookalike cannot use; it works "
+        "with postgresql+psycopg://… and with sqlite:///… followed by a file's path."
+    )
+
+
+def _open_sqlite(url: URL) -> Engine:
+    if sqlite3.sqlite_version_info < (3, 35):
+        raise Misconfigured(
+            f"SQLite {sqlite3.sqlite_version} is too old; 3.35 or newer is needed."
+        )
+    assert url.database is not None
+    with _translated():
+        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
+        engine = create_engine(
+            url,
+            connect_args={"timeout": BUSY_SECONDS},
+            hide_parameters=True,  # errors are logged; metadata are the users' own
+            pool_size=16,
+            max_overflow=-1,  # a thread that reads never waits for one that writes
+        )
+    event.listen(engine, "connect", _set_up_sqlite)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    # The driver's own transactions begin as readers, and a reader that turns writer
+    # fails at once when another writes. BEGIN IMMEDIATE waits instead.
+    connection.isolation_level = None
+    _use_wal(connection)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            # Changing the mode of a new file does not wait for other processes.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _open_server(url: URL) -> Engine:
+    milliseconds = STATEMENT_SECONDS * 1000
+    try:
+        engine = create_engine(
+            url,
+            hide_parameters=True,  # errors are logged; metadata are the users' own
+            pool_pre_ping=True,
+            pool_size=4,
+            max_overflow=12,
+            pool_timeout=STATEMENT_SECONDS,
+            connect_args={
+                "connect_timeout": CONNECT_SECONDS,
+                # A process that hangs inside a transaction must not hold its locks.
+                "options": f"-c statement_timeout={milliseconds} "
+                f"-c idle_in_transaction_session_timeout={2 * milliseconds}",
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 3,
+            },
+        )
+    except (ImportError, NoSuchModuleError) as error:
+        raise Misconfigured("PostgreSQL needs the package psycopg[binary].") from error
+    event.listen(engine, "connect", _set_up_server)
+    return engine
+
+
+def _set_up_server(connection: Any, _record: object) -> None:
+    # A commit that may be lost is no commit, whatever the server's default says.
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false) "
+            "WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    connection.commit()
+
+
+def _check_encoding(connection: Connection) -> None:
+    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+    if not re.fullmatch("UTF-?8", str(encoding), re.IGNORECASE):
+        raise Misconfigured(
+            f"The PostgreSQL database is encoded as {encoding}; the ledger needs UTF8."
+        )

@@ -1,0 +1,164 @@
+"""The ledger's tables, the same on SQLite and PostgreSQL.
+
+Times are seconds since 1970 by the database's own clock. Text sorts by bytes on both
+engines. Metadata is canonical JSON text, so that equal metadata are equal text.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Sequence,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    TextClause,
+    UniqueConstraint,
+    false,
+    literal_column,
+    text,
+)
+
+SCHEMA = 1  # raised whenever a table changes
+MAX_ATTEMPTS = 5
+
+metadata = MetaData()
+
+# SQLite compares text by bytes already; PostgreSQL would by the database's locale.
+_text = Text().with_variant(Text(collation="C"), "postgresql")
+_key = String(32).with_variant(String(32, collation="C"), "postgresql")
+# SQLite numbers rows by itself only if the type is exactly INTEGER.
+_serial = BigInteger().with_variant(Integer(), "sqlite")
+_zero = text("0")
+
+# The order of operations on images: PostgreSQL has sequences, SQLite one row.
+generations = Sequence("generation", metadata=metadata)
+
+schema = Table(
+    "schema",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # always 1
+    Column("version", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False, server_default=_zero),
+    Column("checked_at", Double, nullable=False, server_default=_zero),
+)
+
+collection = Table(
+    "collection",
+    metadata,
+    Column("uid", _text, primary_key=True),
+    Column("team", _text, nullable=False),
+    Column("name", _text, nullable=False),
+    Column("fields", _text, nullable=False),
+    Column("backbone", _text, nullable=False),
+    Column("fingerprint", _text, nullable=False),
+    Column("dimension", Integer, nullable=False),
+    Column("metric", _text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("team", "name", name="collection_name"),
+)
+
+image = Table(
+    "image",
+    metadata,
+    Column("key", _key, primary_key=True),
+    Column("collection", _text, ForeignKey("collection.uid"), nullable=False),
+    Column("image_id", _text, nullable=False),
+    Column("gen", BigInteger, nullable=False),  # its newest operation
+    Column("want", _text, nullable=False),  # present | absent
+    Column("born_gen", BigInteger, nullable=False),  # older vectors are ghosts
+    Column("indexed_gen", BigInteger, nullable=False),  # equals gen: searchable
+    Column("failed", _text),  # why the newest operation failed, if it did
+    # A late write may have covered the vector that pending work is about to reuse.
+    Column("doubtful", Boolean, nullable=False, server_default=false()),
+    Column("digest", _text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("format", _text, nullable=False),
+    Column("metadata", _text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("collection", "image_id", name="image_id"),
+    CheckConstraint("want IN ('present', 'absent')", name="image_want"),
+)
+
+job = Table(
+    "job",
+    metadata,
+    Column("id", _text, primary_key=True),  # sorts by time
+    Column("team", _text, nullable=False),
+    Column("collection", _text, nullable=False),  # the uid; it may be gone by now
+    Column("collection_name", _text, nullable=False),
+    Column("total", BigInteger, nullable=False),
+    Column("done", BigInteger, nullable=False, server_default=_zero),
+    Column("unchanged", BigInteger, nullable=False, server_default=_zero),
+    Column("failed", BigInteger, nullable=False, server_default=_zero),
+    Column("superseded", BigInteger, nullable=False, server_default=_zero),
+    Column("open", Boolean, nullable=False),  # more parts of the request may come
+    Column("created_at", Double, nullable=False),
+    Column("touched_at", Double, nullable=False),  # when its last part came
+    Column("finished_at", Double),
+    Index("job_team", "team", "id"),
+    # The database itself refuses to count an image twice.
+    CheckConstraint("done + unchanged + failed + superseded <= total", "job_counts"),
+)
+
+work = Table(
+    "work",
+    metadata,
+    Column("id", _serial, primary_key=True, autoincrement=True),
+    Column("job", _text, ForeignKey("job.id")),  # null: a repair, counted nowhere
+    Column("position", Integer, nullable=False),
+    Column("collection", _text, nullable=False),  # the uid; it may be gone by now
+    Column("key", _key),  # null: refused before it had one
+    Column("image_id", _text),
+    Column("gen", BigInteger, nullable=False),
+    Column("op", _text, nullable=False),  # put | meta | del
+    Column("state", _text, nullable=False, server_default="pending"),
+    Column("attempts", SmallInteger, nullable=False, server_default=_zero),
+    Column("claims", Integer, nullable=False, server_default=_zero),  # never goes down
+    Column("lease_until", Double, nullable=False, server_default=_zero),  # 0: not held
+    Column("not_before", Double, nullable=False, server_default=_zero),
+    Column("hinted_at", Double, nullable=False, server_default=_zero),
+    Column("error_code", _text),
+    Column("error_detail", _text),
+    Column("retryable", Boolean, nullable=False, server_default=false()),
+    CheckConstraint(
+        "state IN ('pending', 'done', 'failed', 'superseded')", name="work_state"
+    ),
+    sqlite_autoincrement=True,  # an id is never used twice, as messages hold ids
+)
+
+# Conditions with their constants spelled out: with a bound value, neither engine can
+# know that a partial index covers the query.
+is_open = text("open")
+is_pending = work.c.state == literal_column("'pending'")
+is_failed = work.c.state == literal_column("'failed'")
+is_present = image.c.want == literal_column("'present'")
+is_spent = work.c.attempts >= literal_column(str(MAX_ATTEMPTS))
+
+
+def _index(
+    name: str, *columns: Column[Any], where: ColumnElement[bool] | TextClause
+) -> None:
+    Index(name, *columns, postgresql_where=where, sqlite_where=where)
+
+
+_index("job_open", job.c.touched_at, where=is_open)
+_index("work_due", work.c.hinted_at, where=is_pending)
+_index("work_key", work.c.key, where=is_pending)
+_index("work_spent", work.c.lease_until, where=is_pending & is_spent)
+_index("work_failed", work.c.job, work.c.position, where=is_failed)

@@ -1,0 +1,111 @@
+"""The only place where real clients are built."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lookalike.backbones import Backbone, find
+from lookalike.backends.blobs import DirectoryBlobs
+from lookalike.backends.celery import CeleryQueue
+from lookalike.backends.ledger import SqlLedger
+from lookalike.backends.milvus import MilvusIndex
+from lookalike.backends.onnxruntime import OnnxEmbedder
+from lookalike.backends.threads import ThreadQueue
+from lookalike.config import Settings
+from lookalike.images import Limits
+from lookalike.ingest import index_images
+from lookalike.interfaces import (
+    BlobStore,
+    Embedder,
+    JobQueue,
+    Ledger,
+    VectorIndex,
+    WorkId,
+)
+from lookalike.search import Searcher
+
+Handle = Callable[[Sequence[WorkId]], None]
+
+
+@dataclass(frozen=True)
+class Backends:
+    """Everything the edges work with; ``index_images`` does a chunk of work."""
+
+    settings: Settings
+    backbone: Backbone
+    ledger: Ledger
+    blobs: BlobStore
+    embedder: Embedder
+    index: VectorIndex
+    queue: JobQueue
+    index_images: Handle
+
+    @property
+    def limits(self) -> Limits:
+        """What is accepted as an image."""
+        return image_limits(self.settings)
+
+    @property
+    def searcher(self) -> Searcher:
+        """The search use case over these parts."""
+        return Searcher(self.ledger, self.blobs, self.embedder, self.index, self.limits)
+
+    def close(self) -> None:
+        """Let what runs come to its end, and let go of every part."""
+        self.queue.close()
+        self.index.close()
+        self.ledger.close()
+
+
+def image_limits(settings: Settings) -> Limits:
+    """What the settings accept as an image."""
+    return Limits(
+        formats=(*Limits.formats, *(name.upper() for name in settings.extra_formats)),
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        max_side=settings.max_image_side,
+    )
+
+
+def connect(settings: Settings) -> Backends:
+    """Open every part that the settings name. Call after any fork, never before.
+
+    Raises:
+        Misconfigured: a setting is wrong; the message names it.
+        Unavailable: a part does not answer.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    backbone = find(settings.backbone)
+    ledger = SqlLedger(settings.ledger_url, lease_seconds=settings.lease_seconds)
+    blobs = DirectoryBlobs(settings.originals)
+    embedder = OnnxEmbedder(backbone, threads=settings.workers)
+    index = MilvusIndex(
+        settings.milvus_address, settings.milvus_token.get_secret_value()
+    )
+    limits = image_limits(settings)
+
+    handle = functools.partial(
+        index_images, ledger, blobs, embedder, index, limits=limits
+    )
+    return Backends(
+        settings=settings,
+        backbone=backbone,
+        ledger=ledger,
+        blobs=blobs,
+        embedder=embedder,
+        index=index,
+        queue=_queue(settings, handle),
+        index_images=handle,
+    )
+
+
+def _queue(settings: Settings, handle: Handle) -> JobQueue:
+    if settings.is_embedded_queue:
+        return ThreadQueue(
+            handle, workers=settings.workers, chunk_images=settings.chunk_images
+        )
+    return CeleryQueue(
+        settings.redis_url.get_secret_value(), chunk_images=settings.chunk_images
+    )

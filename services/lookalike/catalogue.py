@@ -1,0 +1,177 @@
+"""Use case: what collections there are, and what is in them."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from lookalike.backbones import Backbone
+from lookalike.collections import (
+    Collection,
+    CollectionUid,
+    Metric,
+    Team,
+    check_fields,
+    check_metadata,
+    check_name,
+    shorten,
+)
+from lookalike.errors import (
+    BadRequest,
+    CollectionExists,
+    CollectionNotFound,
+    LookalikeError,
+    Unavailable,
+)
+from lookalike.filters import Filter, matches
+from lookalike.ingest import check_image_id, ring
+from lookalike.interfaces import Image, ImageId, Job, JobQueue, Ledger, VectorIndex
+
+log = logging.getLogger(__name__)
+
+SCROLL_PAGE = 500
+SCROLL_SCAN = 50_000  # images looked at by one filtered scroll before it gives a cursor
+
+
+def create_collection(
+    ledger: Ledger,
+    index: VectorIndex,
+    backbone: Backbone,
+    team: Team,
+    name: object,
+    fields: object = None,
+    metric: object = None,
+) -> Collection:
+    """Make an empty collection for the backbone that runs.
+
+    Raises:
+        BadRequest: an invalid name or metric.
+        BadMetadata: invalid fields.
+        CollectionExists: the team has a collection of this name.
+    """
+    collection = Collection(
+        uid=CollectionUid(uuid.uuid4().hex),
+        team=team,
+        name=check_name(name),
+        fields=check_fields(fields if fields is not None else {}),
+        backbone=backbone.name,
+        fingerprint=backbone.fingerprint,
+        dimension=backbone.dimension,
+        metric=_metric(metric),
+        created_at=datetime.now(UTC),
+    )
+    _refuse_existing(ledger, collection)
+    index.create(collection)
+    try:
+        ledger.create_collection(collection)
+    except LookalikeError:
+        _drop(index, collection)
+        raise
+    return collection
+
+
+def _metric(metric: object) -> Metric:
+    try:
+        return Metric.COSINE if metric is None else Metric(metric)  # type: ignore[arg-type]
+    except ValueError:
+        accepted = ", ".join(kind.value for kind in Metric)
+        raise BadRequest(
+            f"Unknown metric {shorten(metric)}; accepted: {accepted}.",
+            code="metric_invalid",
+        ) from None
+
+
+def _refuse_existing(ledger: Ledger, collection: Collection) -> None:
+    try:
+        ledger.collection(collection.team, collection.name)
+    except CollectionNotFound:
+        return
+    raise CollectionExists(f"There is a collection {collection.name!r} already.")
+
+
+def delete_collection(
+    ledger: Ledger, index: VectorIndex, team: Team, name: str
+) -> None:
+    """Delete a collection with all its images.
+
+    Raises:
+        CollectionNotFound: there is none.
+    """
+    collection = ledger.collection(team, name)
+    ledger.delete_collection(collection)
+    _drop(index, collection)
+
+
+def _drop(index: VectorIndex, collection: Collection) -> None:
+    try:
+        index.drop(collection)
+    except Unavailable as error:
+        # Its uid is never used again, so the vectors can be found by nobody.
+        log.warning("Vectors of %s are left behind: %s", collection.uid, error.detail)
+
+
+def delete_images(
+    ledger: Ledger,
+    queue: JobQueue,
+    collection: Collection,
+    ids: Sequence[object],
+    chunk_images: int,
+) -> Job:
+    """Delete images by id; from the return on no search finds them.
+
+    Raises:
+        BadMetadata: an id that no image can have.
+    """
+    accepted = ledger.delete_images(collection, [check_image_id(one) for one in ids])
+    ring(queue, accepted.work, chunk_images)
+    return accepted.job
+
+
+def update_metadata(
+    ledger: Ledger,
+    queue: JobQueue,
+    collection: Collection,
+    image_id: ImageId,
+    metadata: object,
+    max_bytes: int,
+) -> Image:
+    """Replace an image's metadata, without embedding it again.
+
+    Raises:
+        ImageNotFound: there is no such image.
+        BadMetadata: undeclared or wrongly typed fields.
+    """
+    checked = check_metadata(collection.fields, metadata, max_bytes)
+    accepted = ledger.update_metadata(collection, image_id, checked)
+    ring(queue, accepted.work, chunk_images=1)
+    return ledger.image(collection, image_id)
+
+
+def scroll(
+    ledger: Ledger,
+    collection: Collection,
+    condition: Filter | None,
+    after: ImageId | None,
+    limit: int,
+) -> tuple[list[Image], ImageId | None]:
+    """The next images that satisfy the filter, in order of id, and where to go on.
+
+    The second value is the id to give as ``after`` for the next page, None at the
+    end. A page can be short before the end: one call looks at 50,000 images at most.
+    """
+    found: list[Image] = []
+    scanned = 0
+    while scanned < SCROLL_SCAN:
+        page = ledger.images(collection, after, SCROLL_PAGE if condition else limit + 1)
+        for image in page:
+            if len(found) == limit:
+                return found, after
+            after = image.id
+            if condition is None or matches(condition, image.metadata):
+                found.append(image)
+        scanned += len(page)
+        if len(page) < (SCROLL_PAGE if condition else limit + 1):
+            return found, None
+    return found, after

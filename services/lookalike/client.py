@@ -1,0 +1,465 @@
+"""A small HTTP client of a Lookalike server, as the commands and the tests use it."""
+
+from __future__ import annotations
+
+import base64
+import email.utils
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote
+
+import httpx
+
+from lookalike import errors
+from lookalike.collections import Fields, FieldType, Metadata
+from lookalike.errors import LookalikeError, NotFound, TooLarge, Unavailable
+from lookalike.interfaces import Failure, ImageId, ImageState, Job, JobId
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+PAGE = 1_000  # entries asked for at once when scrolling
+TIMEOUT = httpx.Timeout(120, connect=5)  # seconds
+FIRST_PAUSE, LONGEST_PAUSE = 0.4, 20.0  # seconds between attempts
+RETRIED = (429, 502, 503, 504)
+MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
+
+
+@dataclass(frozen=True)
+class CollectionInfo:
+    """A collection as the server tells it; ``counts`` is empty in a list."""
+
+    name: str
+    fields: Fields
+    backbone: str
+    counts: Mapping[ImageState, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """An image that the server has."""
+
+    id: ImageId
+    digest: str  # SHA-256 of the original, in hex
+    state: ImageState
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An image to send: its bytes, under which id, with which metadata."""
+
+    data: bytes
+    id: str | None = None
+    metadata: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class Match:
+    """A lookalike."""
+
+    id: ImageId
+    score: float
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a search found; ``document`` is the server's answer as it came."""
+
+    matches: list[Match]
+    complete: bool
+    took_ms: Mapping[str, float]
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What a search asks for beside the picture."""
+
+    filter: object = None
+    limit: int = 10
+    min_score: float | None = None
+
+    def document(self) -> dict[str, object]:
+        """As the server takes it."""
+        asked: dict[str, object] = {"limit": self.limit}
+        if self.filter is not None:
+            asked["filter"] = self.filter
+        if self.min_score is not None:
+            asked["min_score"] = self.min_score
+        return asked
+
+
+NO_OPTIONS = SearchOptions()
+
+
+class Client:
+    """Talks to one server; safe to share between threads.
+
+    Every method raises what the server refused as the error class of
+    ``lookalike.errors`` that fits, with the server's code and sentence, and
+    ``Unavailable`` (code ``server_unreachable``) when nothing answers.
+
+    Args:
+        url: address of the server.
+        patience: for how many seconds a call is tried again while the server is
+            down, starting or busy. Every call can be repeated safely.
+        sleep: waits; by default until ``stop`` is called at most.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        patience: float = 0.0,
+        sleep: Callable[[float], object] | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self._patience = patience
+        self._stopped = threading.Event()
+        self._sleep = sleep or self._stopped.wait
+        # The proxy settings of the environment are not for a server of one's own.
+        self._http = httpx.Client(base_url=self.url, timeout=TIMEOUT, trust_env=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def stop(self) -> None:
+        """Let calls of other threads that wait for the server give up now."""
+        self._stopped.set()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    # --- collections ---
+
+    def collections(self) -> list[CollectionInfo]:
+        """All collections, by name."""
+        answer = self._call("GET", "/v1/collections")
+        return [_collection(entry) for entry in answer["collections"]]
+
+    def collection(self, name: str) -> CollectionInfo:
+        """One collection with its counts.
+
+        Raises:
+            CollectionNotFound: there is none of this name.
+        """
+        return _collection(self._call("GET", _path(name)))
+
+    def create_collection(self, name: str, fields: Fields) -> None:
+        """Create a collection with those metadata fields.
+
+        Raises:
+            CollectionExists: there is one of this name.
+        """
+        declared = {key: {"type": kind.value} for key, kind in fields.items()}
+        document = {"name": name, "fields": declared}
+        self._call("POST", "/v1/collections", json=document)
+
+    # --- images ---
+
+    def images(self, collection: str) -> Iterator[StoredImage]:
+        """Every image of a collection, in order of id."""
+        pages = self._pages(_path(collection, "images"), "images")
+        return (_stored(entry) for entry in pages)
+
+    def ingest(self, collection: str, uploads: Sequence[Upload]) -> Job:
+        """Send images in one request; gives back the job that indexes them.
+
+        Raises:
+            BadInput: every image was refused; nothing was recorded.
+            TooLarge: more than the server takes in one request.
+        """
+        files: list[tuple[str, tuple[str, bytes, str]]] = [
+            # The id says which image it is; a name of a file may not fit a header.
+            ("image", (str(number), upload.data, "application/octet-stream"))
+            for number, upload in enumerate(uploads)
+        ]
+        items = json.dumps([_item(upload) for upload in uploads])
+        answer = self._call(
+            "POST", _path(collection, "images"), files=files, data={"items": items}
+        )
+        return _job(answer["job"])
+
+    # --- jobs ---
+
+    def job(self, job_id: JobId) -> Job:
+        """A job as it stands.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        return _job(self._call("GET", f"/v1/jobs/{quote(job_id, safe='')}"))
+
+    def wait(self, job_id: JobId, timeout: float = 600.0) -> Job:
+        """A job when it has finished.
+
+        Raises:
+            TimeoutError: it did not within that many seconds.
+        """
+        deadline, pause = time.monotonic() + timeout, 0.02
+        while True:
+            job = self.job(job_id)
+            if job.finished_at is not None:
+                return job
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"Job {job_id} has {job.pending} images to go.")
+            self._sleep(pause)
+            pause = min(pause * 1.5, 1.0)
+
+    def failures(self, job_id: JobId) -> Iterator[Failure]:
+        """Every failure of a job, in order of position."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}/failures"
+        return (failure(entry) for entry in self._pages(path, "failures"))
+
+    # --- search ---
+
+    def search_by_image(
+        self, collection: str, data: bytes, options: SearchOptions = NO_OPTIONS
+    ) -> Answer:
+        """Lookalikes of a picture."""
+        asked = options.document()
+        asked["query"] = {"image": base64.b64encode(data).decode()}
+        return self._search(collection, asked)
+
+    def search_by_file(
+        self, collection: str, file: Path, options: SearchOptions = NO_OPTIONS
+    ) -> Answer:
+        """Lookalikes of a picture in a file."""
+        return self.search_by_image(collection, file.read_bytes(), options)
+
+    def search_by_id(
+        self, collection: str, image_id: str, options: SearchOptions = NO_OPTIONS
+    ) -> Answer:
+        """Lookalikes of a stored image, itself left out."""
+        return self._search(
+            collection, {**options.document(), "query": {"id": image_id}}
+        )
+
+    def search_by_vector(
+        self,
+        collection: str,
+        vector: Sequence[float],
+        options: SearchOptions = NO_OPTIONS,
+    ) -> Answer:
+        """What lies nearest to a vector."""
+        query = {"vector": list(vector)}
+        return self._search(collection, {**options.document(), "query": query})
+
+    def _search(self, collection: str, asked: Mapping[str, object]) -> Answer:
+        answer = self._call("POST", _path(collection, "search"), json=asked)
+        matches = [
+            Match(ImageId(entry["id"]), float(entry["score"]), entry["metadata"])
+            for entry in answer["matches"]
+        ]
+        return Answer(matches, answer["complete"], answer["took_ms"], answer)
+
+    # --- health ---
+
+    def parts(self) -> Mapping[str, Mapping[str, Any]]:
+        """The parts of the server, each with ``ok``, ``took_ms`` and a ``detail``."""
+        document = _document(self._attempt("GET", "/readyz"), self.url)
+        if not isinstance(document, dict) or "parts" not in document:
+            raise _not_lookalike(self.url)
+        parts: Mapping[str, Mapping[str, Any]] = document["parts"]
+        return parts
+
+    # --- how ---
+
+    def _pages(self, path: str, key: str) -> Iterator[Any]:
+        cursor: str | None = None
+        while True:
+            params = {"limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
+            page = self._call("GET", path, params=params)
+            yield from page[key]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return
+
+    def _call(self, method: str, path: str, **content: Any) -> Any:
+        """The JSON that a call answers, after as many attempts as patience allows."""
+        deadline = time.monotonic() + self._patience
+        attempt = 0
+        while True:
+            pause = _pause(attempt)
+            try:
+                response = self._attempt(method, path, **content)
+            except Unavailable as error:
+                refused: LookalikeError = error
+            else:
+                if response.is_success:
+                    return _document(response, self.url)
+                refused = problem(response)
+                if response.status_code not in RETRIED:
+                    raise refused
+                pause = max(pause, retry_after(response.headers.get("Retry-After")))
+            if time.monotonic() + pause > deadline:
+                raise refused
+            self._sleep(pause)
+            if self._stopped.is_set():
+                raise refused
+            attempt += 1
+
+    def _attempt(self, method: str, path: str, **content: Any) -> httpx.Response:
+        try:
+            return self._http.request(method, path, **content)
+        except httpx.InvalidURL as error:
+            raise errors.BadRequest(
+                f"{self.url!r} is not an address: {error}."
+            ) from error
+        except httpx.UnsupportedProtocol as error:
+            raise errors.BadRequest(
+                f"{self.url!r} is not an address; it starts with http:// or https://."
+            ) from error
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"No server answers at {self.url} ({_cause(error)}). "
+                f"Start one with `lookalike up`, or name another with --url.",
+                code="server_unreachable",
+            ) from error
+
+
+def problem(response: httpx.Response) -> LookalikeError:
+    """What a server refused, as the error class that fits."""
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    if not isinstance(document, dict) or "detail" not in document:
+        document = {
+            "code": "http_error",
+            "detail": f"{response.url} answered {response.status_code} "
+            f"{response.reason_phrase}, not as Lookalike does.",
+        }
+    status, code = response.status_code, str(document.get("code", "http_error"))
+    named = ("type", "title", "detail", "code", "retryable", "instance")
+    extra = {key: value for key, value in document.items() if key not in named}
+    extra.setdefault("status", status)
+    return _error_class(status, code)(str(document["detail"]), code=code, extra=extra)
+
+
+def _error_class(status: int, code: str) -> type[LookalikeError]:
+    for kind in vars(errors).values():
+        is_ours = isinstance(kind, type) and issubclass(kind, LookalikeError)
+        if is_ours and vars(kind).get("code") == code:
+            found: type[LookalikeError] = kind
+            return found
+    if status in RETRIED:
+        return Unavailable
+    if status == 404:
+        return NotFound
+    if status == 413:
+        return TooLarge
+    return errors.BadInput if 400 <= status < 500 else LookalikeError
+
+
+def failure(entry: Mapping[str, Any]) -> Failure:
+    """One failure, as the server tells it."""
+    image_id = entry.get("id")
+    return Failure(
+        int(entry["position"]),
+        ImageId(image_id) if image_id is not None else None,
+        str(entry["code"]),
+        str(entry["detail"]),
+        bool(entry.get("retryable", False)),
+    )
+
+
+def retry_after(header: str | None) -> float:
+    """The seconds a Retry-After header asks for; 0 without one that can be read."""
+    if header is None:
+        return 0.0
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            moment = email.utils.parsedate_to_datetime(header)
+        except ValueError:
+            return 0.0
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER) if seconds == seconds else 0.0
+
+
+def _pause(attempt: int) -> float:
+    """Twice as long each time, and never the same for two clients."""
+    longest = min(FIRST_PAUSE * 2.0**attempt, LONGEST_PAUSE)
+    return longest * random.uniform(0.5, 1.0)
+
+
+def _document(response: httpx.Response, url: str) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise _not_lookalike(url) from None
+
+
+def _not_lookalike(url: str) -> LookalikeError:
+    return LookalikeError(
+        f"What answers at {url} is not a Lookalike server.", code="not_lookalike"
+    )
+
+
+def _cause(error: httpx.TransportError) -> str:
+    return str(error) or type(error).__name__
+
+
+def _path(collection: str, *rest: str) -> str:
+    return "/".join(["/v1/collections", quote(collection, safe=""), *rest])
+
+
+def _item(upload: Upload) -> dict[str, object]:
+    item: dict[str, object] = {}
+    if upload.id is not None:
+        item["id"] = upload.id
+    if upload.metadata:
+        item["metadata"] = dict(upload.metadata)
+    return item
+
+
+def _collection(entry: Mapping[str, Any]) -> CollectionInfo:
+    return CollectionInfo(
+        entry["name"],
+        {name: FieldType(spec["type"]) for name, spec in entry["fields"].items()},
+        entry["backbone"],
+        {ImageState(state): n for state, n in entry.get("counts", {}).items()},
+    )
+
+
+def _stored(entry: Mapping[str, Any]) -> StoredImage:
+    return StoredImage(
+        ImageId(entry["id"]),
+        entry["digest"],
+        ImageState(entry["state"]),
+        entry["metadata"],
+    )
+
+
+def _job(entry: Mapping[str, Any]) -> Job:
+    finished = entry.get("finished_at")
+    return Job(
+        JobId(entry["id"]),
+        entry["collection"],
+        entry["total"],
+        entry["done"],
+        entry["unchanged"],
+        entry["failed"],
+        entry["superseded"],
+        datetime.fromisoformat(entry["created_at"]),
+        datetime.fromisoformat(finished) if finished else None,
+    )

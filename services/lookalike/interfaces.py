@@ -1,0 +1,475 @@
+"""What the core needs from the world, in the core's own words.
+
+``lookalike.backends`` implements each of these once per vendor; ``tests/fakes.py``
+implements them in memory, and ``tests/contract`` holds fake and real to one behaviour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import BinaryIO, NewType, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from lookalike.collections import (
+    Collection,
+    CollectionUid,
+    Metadata,
+    MetadataValue,
+    Team,
+)
+from lookalike.filters import Filter
+from lookalike.images import Geometry
+
+ImageId = NewType("ImageId", str)
+ImageKey = NewType("ImageKey", str)  # 32 hex characters
+Digest = NewType("Digest", str)  # SHA-256 of the original bytes, 64 hex characters
+JobId = NewType("JobId", str)
+WorkId = NewType("WorkId", int)
+
+Pixels = npt.NDArray[np.uint8]  # [N, S, S, 3], RGB
+Vectors = npt.NDArray[np.float32]  # [N, D], unit length
+
+
+def image_key(team: Team, collection: CollectionUid, image_id: ImageId) -> ImageKey:
+    """The primary key of an image in the index: 32 hex characters.
+
+    Ids of users never become keys: engines differ on length, NUL and normalisation.
+    """
+    text = f"{team}\0{collection}\0{image_id}".encode()
+    return ImageKey(hashlib.sha256(text).hexdigest()[:32])
+
+
+# --- embedding -----------------------------------------------------------------------
+
+
+class Embedder(Protocol):
+    """Turns squares of pixels into vectors."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of manifest and weights: names what the vectors mean."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """How a picture becomes the square input of side S."""
+
+    @property
+    def dimension(self) -> int:
+        """Length D of a vector."""
+
+    def embed(self, pixels: Pixels) -> Vectors:
+        """Embed N squares: uint8 ``[N, S, S, 3]`` to unit float32 ``[N, D]``.
+
+        Safe to call from several threads.
+
+        Raises:
+            EmbedderUnavailable: the network does not answer.
+            BadEmbedding: it answered with a wrong shape, NaN or a zero vector.
+        """
+
+
+# --- vectors -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """What the index holds of one image."""
+
+    key: ImageKey
+    gen: int
+    vector: npt.NDArray[np.float32]  # [D]
+    metadata: Mapping[str, MetadataValue]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer of the index, not yet verified in the ledger."""
+
+    key: ImageKey
+    gen: int
+    score: float
+
+
+class VectorIndex(Protocol):
+    """Remembers vectors with their metadata and finds the nearest.
+
+    Every method raises ``IndexUnavailable`` when the engine does not answer in time.
+    """
+
+    def create(self, collection: Collection) -> None:
+        """Make room for a collection; does nothing if it is there already."""
+
+    def drop(self, collection: Collection) -> None:
+        """Forget a collection; does nothing if it is gone already."""
+
+    def upsert(self, collection: Collection, rows: Sequence[IndexRow]) -> None:
+        """Store rows, replacing those of the same keys. Keys are distinct."""
+
+    def delete(self, collection: Collection, keys: Sequence[ImageKey]) -> None:
+        """Remove rows; unknown keys are ignored."""
+
+    def vectors(
+        self, collection: Collection, keys: Sequence[ImageKey]
+    ) -> dict[ImageKey, npt.NDArray[np.float32]]:
+        """The stored vectors of those keys that are there."""
+
+    def search(
+        self,
+        collection: Collection,
+        vector: npt.NDArray[np.float32],
+        limit: int,
+        condition: Filter | None = None,
+    ) -> list[Hit]:
+        """The nearest rows that satisfy the filter, best first, at most ``limit``.
+
+        Gives ``limit`` hits whenever that many rows satisfy the filter.
+        """
+
+    def count(self, collection: Collection) -> int:
+        """How many rows are stored, as far as the engine knows by now."""
+
+    def settle(self, collection: Collection) -> None:
+        """Called when a burst of writes has ended: a chance to tidy up for reading."""
+
+    def close(self) -> None:
+        """Let go of the engine."""
+
+
+# --- originals -----------------------------------------------------------------------
+
+
+class StagedBlob(Protocol):
+    """Bytes on their way in: written once, then kept or discarded."""
+
+    @property
+    def file(self) -> BinaryIO:
+        """The file to write to and to read back from; seekable."""
+
+    def digest(self) -> Digest:
+        """SHA-256 of all that was written."""
+
+    def discard(self) -> None:
+        """Forget the bytes; does nothing once they were kept."""
+
+
+class BlobStore(Protocol):
+    """Keeps original images, content-addressed, per team.
+
+    Every method raises ``StorageUnavailable`` when storage fails.
+    """
+
+    def stage(self, team: Team) -> StagedBlob:
+        """Start to take in the bytes of one image."""
+
+    def keep(self, staged: Sequence[StagedBlob]) -> None:
+        """Put bytes under their digests; on return they survive a power cut."""
+
+    def read(self, team: Team, digest: Digest) -> bytes:
+        """The bytes of an original."""
+
+    def cached(self, team: Team, name: str) -> bytes | None:
+        """A derived file (a thumbnail) if it was stored before."""
+
+    def cache(self, team: Team, name: str, data: bytes) -> None:
+        """Store a derived file; it may vanish at any time."""
+
+
+# --- ledger --------------------------------------------------------------------------
+
+
+class ImageState(StrEnum):
+    """Where an image stands."""
+
+    PENDING = "pending"  # accepted, not searchable in its newest form yet
+    INDEXED = "indexed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image as the ledger knows it."""
+
+    key: ImageKey
+    id: ImageId
+    digest: Digest
+    bytes: int
+    width: int  # as stored in the file, before EXIF orientation
+    height: int
+    format: str  # JPEG, PNG, WEBP, GIF, TIFF, HEIF
+    metadata: Metadata
+    state: ImageState
+    gen: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """One checked image that a request brings."""
+
+    position: int  # 0-based place in the request
+    id: ImageId
+    digest: Digest
+    bytes: int
+    width: int
+    height: int
+    format: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why one image of a job did not become searchable."""
+
+    position: int  # 0-based place in the request
+    image_id: ImageId | None
+    code: str
+    detail: str
+    retryable: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """One accepted ingestion, with exact counts.
+
+    ``total == done + unchanged + failed + superseded + pending``, and each counts
+    each image once.
+    """
+
+    id: JobId
+    collection: str  # the name
+    total: int
+    done: int
+    unchanged: int
+    failed: int
+    superseded: int
+    created_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def pending(self) -> int:
+        """How many images are still to be worked on."""
+        counted = self.done + self.unchanged + self.failed + self.superseded
+        return self.total - counted
+
+
+class Operation(StrEnum):
+    """What a work row asks for."""
+
+    PUT = "put"  # embed the original and upsert it
+    META = "meta"  # same picture, other metadata: upsert with the stored vector
+    DELETE = "del"
+
+
+@dataclass(frozen=True)
+class Work:
+    """One claimed piece of work."""
+
+    id: WorkId
+    operation: Operation
+    collection: Collection
+    key: ImageKey
+    image_id: ImageId
+    gen: int
+    digest: Digest
+    metadata: Metadata
+
+
+class Outcome(StrEnum):
+    """How a piece of work ended."""
+
+    DONE = "done"
+    FAILED = "failed"
+    SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The end of one piece of work, for the ledger."""
+
+    work: WorkId
+    outcome: Outcome
+    code: str | None = None
+    detail: str | None = None
+    retryable: bool = False
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What accepting a request recorded."""
+
+    job: Job
+    work: list[WorkId] = field(default_factory=list)
+
+
+class Catalogue(Protocol):
+    """The collections of every team."""
+
+    def create_collection(self, collection: Collection) -> None:
+        """Record a collection.
+
+        Raises:
+            CollectionExists: the team has a collection of this name.
+        """
+
+    def collection(self, team: Team, name: str) -> Collection:
+        """A collection by name.
+
+        Raises:
+            CollectionNotFound: there is none.
+        """
+
+    def collections(self, team: Team) -> list[Collection]:
+        """All collections of a team, by name."""
+
+    def delete_collection(self, collection: Collection) -> None:
+        """Forget a collection with its images; pending work is superseded."""
+
+    def image_counts(self, collection: Collection) -> dict[ImageState, int]:
+        """How many images the collection has, by state."""
+
+
+class Images(Protocol):
+    """The images of a collection, as the record knows them."""
+
+    def image(self, collection: Collection, image_id: ImageId) -> Image:
+        """One image.
+
+        Raises:
+            ImageNotFound: never ingested, or deleted.
+        """
+
+    def images(
+        self, collection: Collection, after: ImageId | None, limit: int
+    ) -> list[Image]:
+        """The next images in order of id, at most ``limit``."""
+
+    def verified(
+        self, collection: Collection, hits: Sequence[Hit]
+    ) -> dict[ImageKey, Image]:
+        """The images behind those hits that may be returned now.
+
+        An image that was deleted, or a vector from before its last deletion, is
+        left out.
+        """
+
+
+class Ledger(Catalogue, Images, Protocol):
+    """The record of what was accepted and what became of it.
+
+    Each method is one transaction, durable when it returns. Every method raises
+    ``LedgerUnavailable`` when the database does not answer.
+    """
+
+    def accept(
+        self,
+        collection: Collection,
+        images: Sequence[NewImage],
+        failures: Sequence[Failure] = (),
+        *,
+        job: JobId | None = None,
+        more: bool = False,
+    ) -> Accepted:
+        """Record a job: its images, their work rows, and what was refused already.
+
+        A long request is accepted in parts: ``more`` keeps the job open (it cannot
+        finish yet), ``job`` names the open job that a later part belongs to.
+
+        An image whose id, bytes and metadata are recorded already, and that is
+        indexed, counts as ``unchanged`` and makes no work. If only its metadata
+        differ, the work is ``META``. Of several images of one id the last counts;
+        the earlier ones are ``superseded``.
+
+        Raises:
+            CollectionNotFound: the collection was deleted meanwhile.
+        """
+
+    def update_metadata(
+        self, collection: Collection, image_id: ImageId, metadata: Metadata
+    ) -> Accepted:
+        """Replace an image's metadata; the job has one image.
+
+        Raises:
+            ImageNotFound: never ingested, or deleted.
+        """
+
+    def delete_images(
+        self, collection: Collection, image_ids: Sequence[ImageId]
+    ) -> Accepted:
+        """Delete those images that exist; from the return on none can be found.
+
+        The job's total is the number that existed.
+        """
+
+    def claim(self, ids: Sequence[WorkId]) -> list[Work]:
+        """Take pending, unleased work; raises each row's attempts before the work.
+
+        Rows that are finished, leased to another or superseded are not returned.
+        """
+
+    def finish(self, results: Sequence[Result]) -> list[JobId]:
+        """End pieces of work and count them in their jobs, in one transaction.
+
+        A row that has ended already is left as it is. Gives back the jobs that
+        have nothing pending any more because of this.
+        """
+
+    def release(self, ids: Sequence[WorkId], delay_seconds: float) -> None:
+        """Give claimed work back without using up an attempt; due after the delay."""
+
+    def due(self, limit: int) -> list[WorkId]:
+        """Pending work that no one holds and no one was rung for lately.
+
+        Work out of attempts ends here as failed, ``attempts_exhausted``. Each id
+        given back counts as rung for.
+        """
+
+    def job(self, team: Team, job_id: JobId) -> Job:
+        """One job.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+
+    def jobs(self, team: Team, before: JobId | None, limit: int) -> list[Job]:
+        """Jobs, newest first, at most ``limit``."""
+
+    def failures(
+        self, team: Team, job_id: JobId, after: int | None, limit: int
+    ) -> list[Failure]:
+        """A job's failures in order of position.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+
+    def pending(self) -> int:
+        """How many pieces of work are not finished."""
+
+    def check(self) -> None:
+        """Return if the ledger can be read and written now."""
+
+    def close(self) -> None:
+        """Let go of the database."""
+
+
+# --- queue ---------------------------------------------------------------------------
+
+
+class JobQueue(Protocol):
+    """The doorbell: tells a worker that there is work. The ledger is the record."""
+
+    def ring(self, work: Sequence[WorkId]) -> None:
+        """Tell some worker about this work, soon; never blocks, never raises.
+
+        A lost ring is harmless: the reconciler rings again for what is pending.
+        """
+
+    def close(self) -> None:
+        """Stop taking rings and let what runs come to its end."""

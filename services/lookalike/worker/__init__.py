@@ -1,0 +1,1 @@
+"""The process that embeds images: a Celery app and its one task."""

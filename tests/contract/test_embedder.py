@@ -1,0 +1,130 @@
+"""What every embedder must do, the fake one and ONNX Runtime alike."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import pictures
+from fakes import FakeEmbedder
+from lookalike.backbones import find
+from lookalike.backends.onnxruntime import OnnxEmbedder
+from lookalike.images import Limits, decode_square
+from lookalike.interfaces import Embedder, Pixels, Vectors
+
+REAL = OnnxEmbedder(find("resnet18"), threads=2)
+
+
+@pytest.fixture(params=["fake", "onnxruntime"])
+def embedder(request: pytest.FixtureRequest) -> Embedder:
+    return FakeEmbedder() if request.param == "fake" else REAL
+
+
+def squares(embedder: Embedder, count: int, first: int = 0) -> Pixels:
+    return np.stack(
+        [
+            decode_square(pictures.jpeg(seed), embedder.geometry, Limits())
+            for seed in range(first, first + count)
+        ]
+    )
+
+
+def close(one: Vectors, other: Vectors) -> bool:
+    return bool((np.sum(one * other, axis=1) > 0.9999).all())
+
+
+def test_vectors_have_the_promised_shape(embedder: Embedder) -> None:
+    vectors = embedder.embed(squares(embedder, 3))
+
+    assert vectors.shape == (3, embedder.dimension)
+    assert vectors.dtype == np.float32
+
+
+def test_vectors_are_of_unit_length(embedder: Embedder) -> None:
+    vectors = embedder.embed(squares(embedder, 5))
+
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_a_picture_of_one_colour_has_a_vector_too(
+    embedder: Embedder, value: int
+) -> None:
+    side = embedder.geometry.side
+
+    vectors = embedder.embed(np.full((1, side, side, 3), value, np.uint8))
+
+    assert np.isclose(np.linalg.norm(vectors[0]), 1, atol=1e-3)
+
+
+def test_the_same_picture_has_the_same_vector_alone_and_among_others(
+    embedder: Embedder,
+) -> None:
+    pixels = squares(embedder, 4)
+
+    together = embedder.embed(pixels)
+    alone = np.concatenate([embedder.embed(pixels[i : i + 1]) for i in range(4)])
+
+    assert close(together, alone)
+
+
+def test_different_pictures_have_different_vectors(embedder: Embedder) -> None:
+    vectors = embedder.embed(squares(embedder, 6))
+
+    similarity = vectors @ vectors.T
+    assert similarity[~np.eye(6, dtype=bool)].max() < 0.999
+
+
+def test_many_pictures_keep_their_order(embedder: Embedder) -> None:
+    pixels = squares(embedder, 5)
+    order = np.random.default_rng(0).integers(0, 5, 70)
+
+    vectors = embedder.embed(pixels[order])
+
+    assert close(vectors, embedder.embed(pixels)[order])
+
+
+def test_no_pictures_have_no_vectors(embedder: Embedder) -> None:
+    side = embedder.geometry.side
+
+    vectors = embedder.embed(np.empty((0, side, side, 3), np.uint8))
+
+    assert vectors.shape == (0, embedder.dimension)
+
+
+def test_several_threads_may_embed_at_once(embedder: Embedder) -> None:
+    pixels = squares(embedder, 8)
+    expected = embedder.embed(pixels)
+
+    with ThreadPoolExecutor(8) as pool:
+        parts = list(pool.map(lambda i: embedder.embed(pixels[i : i + 1]), range(8)))
+
+    assert close(np.concatenate(parts), expected)
+
+
+def test_the_pixels_may_be_read_only(embedder: Embedder) -> None:
+    pixels = squares(embedder, 2)
+    pixels.flags.writeable = False
+
+    assert embedder.embed(pixels).shape == (2, embedder.dimension)
+
+
+def test_a_fingerprint_says_which_vectors_may_be_compared(embedder: Embedder) -> None:
+    assert embedder.fingerprint
+    assert embedder.fingerprint == embedder.fingerprint.strip()
+
+
+def test_a_re_encoded_picture_stays_close() -> None:
+    image = pictures.photograph(5)
+    good, poor = (
+        decode_square(
+            pictures.encoded(image, "JPEG", quality=quality), REAL.geometry, Limits()
+        )
+        for quality in (95, 60)
+    )
+
+    one, other = REAL.embed(np.stack([good, poor]))
+
+    assert float(one @ other) > 0.97

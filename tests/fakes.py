@@ -1,0 +1,151 @@
+"""The core's interfaces, in memory. ``tests/contract`` proves the index."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from lookalike.collections import Collection, CollectionUid
+from lookalike.errors import BadEmbedding, IndexUnavailable
+from lookalike.filters import Filter, matches
+from lookalike.images import Geometry
+from lookalike.interfaces import (
+    Hit,
+    ImageKey,
+    IndexRow,
+    Pixels,
+    Vectors,
+    WorkId,
+)
+
+
+class MemoryIndex:
+    """A ``VectorIndex`` that compares with every row.
+
+    Set ``is_down`` to have every call fail as if the engine did not answer.
+    """
+
+    def __init__(self) -> None:
+        self.is_down = False
+        self.settled: list[CollectionUid] = []
+        self._rows: dict[CollectionUid, dict[ImageKey, IndexRow]] = {}
+        self._lock = threading.Lock()
+
+    def create(self, collection: Collection) -> None:
+        self._check()
+        self._rows.setdefault(collection.uid, {})
+
+    def drop(self, collection: Collection) -> None:
+        self._check()
+        self._rows.pop(collection.uid, None)
+
+    def upsert(self, collection: Collection, rows: Sequence[IndexRow]) -> None:
+        unit = [
+            IndexRow(row.key, row.gen, _unit(row.vector, collection), row.metadata)
+            for row in rows
+        ]
+        with self._lock:
+            self._of(collection).update({row.key: row for row in unit})
+
+    def delete(self, collection: Collection, keys: Sequence[ImageKey]) -> None:
+        with self._lock:
+            for key in keys:
+                self._of(collection).pop(key, None)
+
+    def vectors(
+        self, collection: Collection, keys: Sequence[ImageKey]
+    ) -> dict[ImageKey, npt.NDArray[np.float32]]:
+        rows = self._of(collection)
+        return {key: rows[key].vector for key in keys if key in rows}
+
+    def search(
+        self,
+        collection: Collection,
+        vector: npt.NDArray[np.float32],
+        limit: int,
+        condition: Filter | None = None,
+    ) -> list[Hit]:
+        query = _unit(vector, collection)
+        with self._lock:
+            rows = list(self._of(collection).values())
+        hits = [
+            Hit(row.key, row.gen, min(1.0, float(row.vector @ query)))
+            for row in rows
+            if condition is None or matches(condition, row.metadata)
+        ]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.key))[: max(0, limit)]
+
+    def count(self, collection: Collection) -> int:
+        return len(self._of(collection))
+
+    def settle(self, collection: Collection) -> None:
+        self._check()
+        self.settled.append(collection.uid)
+
+    def close(self) -> None:
+        pass
+
+    def _check(self) -> None:
+        if self.is_down:
+            raise IndexUnavailable("The index is down.")
+
+    def _of(self, collection: Collection) -> dict[ImageKey, IndexRow]:
+        self._check()
+        if collection.uid not in self._rows:
+            raise IndexUnavailable("The index has no such collection.")
+        return self._rows[collection.uid]
+
+
+class FakeEmbedder:
+    """An ``Embedder`` whose vector is the picture's 8x8 mean colours."""
+
+    fingerprint = "fake"
+    geometry = Geometry(side=64, resize=72)
+    dimension = 192
+
+    def __init__(self) -> None:
+        self.embedded = 0
+
+    def embed(self, pixels: Pixels) -> Vectors:
+        side = self.geometry.side
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
+            raise BadEmbedding(f"expected [N, {side}, {side}, 3] uint8")
+        self.embedded += len(pixels)
+        blocks = pixels.reshape(len(pixels), 8, 8, 8, 8, 3).mean(axis=(2, 4))
+        flat = blocks.reshape(len(pixels), self.dimension) + 1.0  # black is no zero
+        vectors: Vectors = (flat / np.linalg.norm(flat, axis=1, keepdims=True)).astype(
+            np.float32
+        )
+        return vectors
+
+
+class RecordingQueue:
+    """A ``JobQueue`` that only remembers what it was rung for."""
+
+    def __init__(self) -> None:
+        self.rung: list[list[WorkId]] = []
+        self.is_closed = False
+
+    def ring(self, work: Sequence[WorkId]) -> None:
+        self.rung.append(list(work))
+
+    def take(self) -> list[list[WorkId]]:
+        """What it was rung for since the last time this was asked."""
+        rung, self.rung = self.rung, []
+        return rung
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def _unit(
+    vector: npt.NDArray[np.float32], collection: Collection
+) -> npt.NDArray[np.float32]:
+    length = float(np.linalg.norm(vector))
+    if np.shape(vector) != (collection.dimension,) or not 0 < length < np.inf:
+        raise BadEmbedding("A vector is finite, not zero and of the right length.")
+    unit: npt.NDArray[np.float32] = (vector / length).astype(np.float32)
+    return unit
