@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from lookalike.backbones import Backbone, find
 from lookalike.backends.blobs import DirectoryBlobs
 from lookalike.backends.celery import CeleryQueue
@@ -52,6 +54,15 @@ class Backends:
         """The search use case over these parts."""
         return Searcher(self.ledger, self.blobs, self.embedder, self.index, self.limits)
 
+    def warm_up(self) -> None:
+        """Embed something of each kind, so that the first request is not the slow one.
+
+        One picture is what a search brings, several are what ingestion brings.
+        """
+        side = self.embedder.geometry.side
+        for count in (1, 2):
+            self.embedder.embed(np.zeros((count, side, side, 3), np.uint8))
+
     def close(self) -> None:
         """Let what runs come to its end, and let go of every part."""
         self.queue.close()
@@ -86,6 +97,8 @@ def connect(settings: Settings) -> Backends:
     )
     limits = image_limits(settings)
 
+    if settings.is_embedded_index:
+        index.connect()  # a second process on the same file is refused right here
     handle = functools.partial(
         index_images, ledger, blobs, embedder, index, limits=limits
     )
@@ -103,8 +116,10 @@ def connect(settings: Settings) -> Backends:
 
 def _queue(settings: Settings, handle: Handle) -> JobQueue:
     if settings.is_embedded_queue:
+        # One thread more than workers: while one waits for the disk or for the one
+        # writer of Milvus Lite, another keeps its core busy.
         return ThreadQueue(
-            handle, workers=settings.workers, chunk_images=settings.chunk_images
+            handle, workers=settings.workers + 1, chunk_images=settings.chunk_images
         )
     return CeleryQueue(
         settings.redis_url.get_secret_value(), chunk_images=settings.chunk_images

@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         16, ge=2, le=256, description="Requests answered at once by one process."
     )
     chunk_images: int = Field(
-        32, ge=1, le=512, description="Images in one message to a worker."
+        64, ge=1, le=512, description="Images in one message to a worker."
     )
     extra_formats: tuple[str, ...] = Field(
         (),

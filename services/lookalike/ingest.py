@@ -275,21 +275,30 @@ def index_images(
         LedgerUnavailable: the record itself does not answer; leases run out and the
             reconciler rings again.
     """
-    claimed = ledger.claim(ids)
-    by_collection: dict[str, list[Work]] = {}
-    for work in claimed:
-        by_collection.setdefault(work.collection.uid, []).append(work)
-    for part in by_collection.values():
-        collection = part[0].collection
-        try:
-            results = _Indexer(blobs, embedder, index, collection, limits).run(part)
-        except (Unavailable, BackboneMismatch) as error:
-            log.warning("%d images wait: %s", len(part), error.detail)
-            delay = OUTAGE_DELAY_SECONDS if error.retryable else MISMATCH_DELAY_SECONDS
-            ledger.release([work.id for work in part], delay)
-            continue
-        if ledger.finish(results):
-            _settle(index, collection)
+    waiting = dict.fromkeys(ids)
+    while waiting and (claimed := ledger.claim(list(waiting))):
+        for work in claimed:
+            del waiting[work.id]
+        by_collection: dict[str, list[Work]] = {}
+        for work in claimed:
+            by_collection.setdefault(work.collection.uid, []).append(work)
+        for part in by_collection.values():
+            collection = part[0].collection
+            indexer = _Indexer(blobs, embedder, index, collection, limits)
+            if _carry_out(ledger, indexer, part) and not ledger.has_pending():
+                _settle(index, collection)
+
+
+def _carry_out(ledger: Ledger, indexer: _Indexer, part: Sequence[Work]) -> bool:
+    """Do the work of one collection and record it; True if a job ended with it."""
+    try:
+        results = indexer.run(part)
+    except (Unavailable, BackboneMismatch) as error:
+        log.warning("%d images wait: %s", len(part), error.detail)
+        delay = OUTAGE_DELAY_SECONDS if error.retryable else MISMATCH_DELAY_SECONDS
+        ledger.release([work.id for work in part], delay)
+        return False
+    return bool(ledger.finish(results))
 
 
 def _settle(index: VectorIndex, collection: Collection) -> None:

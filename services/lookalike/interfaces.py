@@ -411,6 +411,8 @@ class Ledger(Catalogue, Images, Protocol):
         """Take pending, unleased work; raises each row's attempts before the work.
 
         Rows that are finished, leased to another or superseded are not returned.
+        Work that several attempts left unanswered comes one piece at a time, and an
+        image once at a time, so ask again with the same ids until nothing comes.
         """
 
     def finish(self, results: Sequence[Result]) -> list[JobId]:
@@ -451,6 +453,16 @@ class Ledger(Catalogue, Images, Protocol):
 
     def pending(self) -> int:
         """How many pieces of work are not finished."""
+
+    def has_pending(self) -> bool:
+        """Whether any piece of work is not finished; quick, however many there are."""
+
+    def recover(self) -> None:
+        """Make all pending work due now, whoever held it.
+
+        Only for a process which knows that no other works on this ledger: those that
+        held the work are gone.
+        """
 
     def check(self) -> None:
         """Return if the ledger can be read and written now."""

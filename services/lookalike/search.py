@@ -27,7 +27,7 @@ from lookalike.interfaces import (
 
 Vector = npt.NDArray[np.float32]  # [D]
 
-SPARE_HITS = 4  # asked beyond the limit, for hits the ledger does not confirm
+SPARE_HITS = 2  # asked beyond the limit, for hits the ledger does not confirm
 MAX_WIDENINGS = 4  # each asks the index for four times as many
 
 
@@ -147,7 +147,7 @@ class Searcher:
         leave_out: ImageKey | None = None,
     ) -> Found:
         started = time.perf_counter()
-        asked = want.limit + max(SPARE_HITS, want.limit // 4)
+        asked = want.limit + max(SPARE_HITS, want.limit // 8)
         found: list[Match] = []
         for _ in range(MAX_WIDENINGS):
             hits = self._index.search(collection, vector, asked, want.condition)

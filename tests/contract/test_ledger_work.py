@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ from lookalike.interfaces import (
     Operation,
     Outcome,
     Result,
+    Work,
     WorkId,
 )
 from servers.postgres import postgres_programs, running_postgres
@@ -61,6 +63,13 @@ def shop(ledger: SqlLedger) -> Collection:
     collection = a_collection()
     ledger.create_collection(collection)
     return collection
+
+
+def index_due(ledger: SqlLedger) -> list[Work]:
+    """Do the work that is due."""
+    works = ledger.claim(ledger.due(10))
+    ledger.finish(done(works))
+    return works
 
 
 # --- claiming ------------------------------------------------------------------------
@@ -339,6 +348,42 @@ def test_a_write_after_its_work_was_ended_by_another_is_repaired(
     assert (repair.operation, repair.digest) == (Operation.PUT, new.digest)
 
 
+def test_metadata_written_with_a_covered_vector_are_repaired(
+    ledger: SqlLedger, shop: Collection
+) -> None:
+    old = ledger.claim(ledger.accept(shop, [an_image("a", content="old")]).work)
+    [new] = index_all(ledger, ledger.accept(shop, [an_image("a", content="new")]))
+    accepted = ledger.update_metadata(shop, ImageId("a"), {"price": 2.0})
+    [meta] = ledger.claim(accepted.work)  # reads the vector that is stored
+
+    ledger.finish(done(old))  # it was the old picture's
+    assert ledger.due(10) == []  # a repair now could come before what it repairs
+    ledger.finish(done([meta]))
+
+    assert meta.operation is Operation.META
+    assert ledger.job(DEFAULT_TEAM, accepted.job.id).done == 1
+    assert ledger.image(shop, ImageId("a")).state is ImageState.PENDING
+    [repair] = index_due(ledger)
+    assert (repair.operation, repair.digest) == (Operation.PUT, new.digest)
+    assert repair.metadata == {"price": 2.0}
+    assert ledger.image(shop, ImageId("a")).state is ImageState.INDEXED
+
+
+def test_metadata_written_again_by_a_slow_worker_are_repaired(
+    later: SqlLedger, shop: Collection
+) -> None:
+    index_all(later, later.accept(shop, images("a")))
+    accepted = later.update_metadata(shop, ImageId("a"), {"price": 2.0})
+    slow = later.claim(accepted.work)
+    later.finish(done(later.claim(accepted.work)))
+
+    later.finish(done(slow))
+
+    [repair] = index_due(later)
+    assert repair.operation is Operation.PUT
+    assert later.pending() == 0
+
+
 def test_while_a_repair_waits_no_stored_vector_is_reused(
     ledger: SqlLedger, shop: Collection
 ) -> None:
@@ -532,14 +577,18 @@ def test_sqlite_commits_only_what_a_power_cut_cannot_take(tmp_path: Path) -> Non
 
 def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
-    with opened(f"sqlite:///{path}") as ledger:
+    with opened(f"sqlite:///{path}") as ledger, ThreadPoolExecutor(1) as pool:
         other = sqlite3.connect(path)
         other.execute("BEGIN IMMEDIATE")
 
+        writing = pool.submit(ledger.check)
+
         assert ledger.pending() == 0  # reading does not wait
+        with pytest.raises(TimeoutError):
+            writing.result(timeout=0.2)
         other.rollback()
         other.close()
-        ledger.check()
+        writing.result(timeout=20)
 
 
 @pytest.mark.postgres_server

@@ -10,4 +10,6 @@ from lookalike.api import create_app
 from lookalike.bootstrap import connect
 from lookalike.config import Settings
 
-app = create_app(connect(Settings()))
+backends = connect(Settings())
+backends.warm_up()
+app = create_app(backends)

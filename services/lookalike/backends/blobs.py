@@ -18,11 +18,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 from lookalike.collections import Team
 from lookalike.errors import StorageUnavailable
@@ -31,11 +30,8 @@ from lookalike.interfaces import Digest, StagedBlob
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-T = TypeVar("T")
-
 LEFTOVER_SECONDS = 24 * 3600
 SPOOL_BYTES = 64 * 2**10  # a picture up to this stays in memory until it is kept
-AT_ONCE = 8  # fsyncs in flight: one journal commit then serves several of them
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -90,14 +86,20 @@ class DirectoryBlobs:
                 for target, file in targets.items()
                 if not _is_whole(target, file)
             }
-            self._each(lambda file: file.write_out(self._fsync), new.values())
+            # First all are sent on their way to the disk, then each is waited for: one
+            # commit of the file system's journal then serves them all.
+            for file in new.values():
+                file.write_out()
+            for file in new.values():
+                self._sync_one(file.path)
             # Folders of what is there already too: who put it there may not have
             # come to the fsync of the folder yet.
             folders = {target.parent for target in targets}
             for target, file in new.items():
                 folders |= _make(target.parent)
                 file.move(target)
-            self._each(self._sync_one, folders)
+            for folder in folders:
+                self._sync_one(folder)
         for file in files:
             file.discard()
 
@@ -158,17 +160,6 @@ class DirectoryBlobs:
             folder.mkdir(exist_ok=True)
             self._sync_one(folder.parent)
 
-    def _each(self, step: Callable[[T], None], entries: Iterable[T]) -> None:
-        """Take a step that waits for the disk for each entry, several at once."""
-        each = list(entries)
-        if len(each) < 2:
-            for entry in each:
-                step(entry)
-            return
-        # Threads of this call alone: none is there to be lost in a fork.
-        with ThreadPoolExecutor(min(AT_ONCE, len(each))) as pool:
-            list(pool.map(step, each))
-
     def _sync_one(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -196,6 +187,7 @@ class StagedFile:
         self.path = path
         self._raw = _Spool(path)
         self._file = io.BufferedRandom(self._raw)
+        self._is_moved = False
 
     @property
     def file(self) -> BinaryIO:
@@ -215,26 +207,21 @@ class StagedFile:
         """Forget the bytes; does nothing once they were kept."""
         self._raw.forget()
         self._file.close()
-        if self._raw.is_on_disk:
+        if self._raw.is_on_disk and not self._is_moved:
             with _storage_errors(), suppress(FileNotFoundError):
                 self.path.unlink()
 
-    def write_out(self, fsync: Callable[[int], None]) -> None:
-        """Have all bytes in the file under ``path``, and synced."""
+    def write_out(self) -> None:
+        """Have all bytes in the file under ``path``, on their way to the disk."""
         self._flush()
-        with _storage_errors():
-            self._raw.spill()
-            descriptor = os.open(self.path, os.O_RDONLY)
-            try:
-                fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        self._raw.spill()
 
     def move(self, target: Path) -> None:
         """Rename the file to its final place; it stays in this file system."""
         self._flush()
         self._raw.spill()
         self.path.replace(target)
+        self._is_moved = True
 
     def size(self) -> int:
         """How many bytes were written."""
@@ -254,7 +241,7 @@ class _Spool(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._memory: bytearray | None = bytearray()  # None once it is a file
+        self._memory: io.BytesIO | None = io.BytesIO()  # None once it is a file
         self._place = 0
         self._hash = hashlib.sha256()
         self._hashed: int | None = 0  # None once written to out of order
@@ -275,7 +262,7 @@ class _Spool(io.RawIOBase):
 
     def size(self) -> int:
         if self._memory is not None:
-            return len(self._memory)
+            return self._memory.getbuffer().nbytes
         with _storage_errors():
             return self._path.stat().st_size
 
@@ -289,10 +276,8 @@ class _Spool(io.RawIOBase):
 
     def readinto(self, buffer: WriteableBuffer) -> int:
         if self._memory is not None:
-            view = memoryview(buffer).cast("B")
-            piece = self._memory[self._place : self._place + len(view)]
-            view[: len(piece)] = piece
-            count = len(piece)
+            self._memory.seek(self._place)
+            count = self._memory.readinto(buffer)
         else:
             with _storage_errors(), self._path.open("rb", buffering=0) as file:
                 file.seek(self._place)
@@ -316,9 +301,8 @@ class _Spool(io.RawIOBase):
     def _put(self, view: memoryview) -> int:
         end = self._place + len(view)
         if self._memory is not None and end <= SPOOL_BYTES:
-            self._memory.extend(bytes(max(0, self._place - len(self._memory))))
-            self._memory[self._place : end] = view
-            return len(view)
+            self._memory.seek(self._place)
+            return self._memory.write(view)
         self.spill()
         with _storage_errors(), self._path.open("r+b", buffering=0) as file:
             file.seek(self._place)
@@ -328,7 +312,10 @@ class _Spool(io.RawIOBase):
         """Move what is in memory to the file."""
         if self._memory is not None:
             with _storage_errors(), self._path.open("xb", buffering=0) as file:
-                file.write(self._memory)
+                file.write(self._memory.getbuffer())
+                if hasattr(os, "posix_fadvise"):
+                    # Linux starts to write what it is told will not be needed soon.
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             self._memory = None
 
     def truncate(self, size: int | None = None) -> int:
@@ -349,7 +336,7 @@ class _Spool(io.RawIOBase):
     def forget(self) -> None:
         self._forgotten = True
         if self._memory is not None:
-            self._memory = bytearray()
+            self._memory = io.BytesIO()
 
 
 def _is_whole(target: Path, file: StagedFile) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import bindparam, case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lookalike.backends import ledger_claims as claims
@@ -56,6 +56,15 @@ from lookalike.interfaces import (
 
 DELETE_SECONDS = 600  # a collection of millions of images takes its time
 
+# Every search asks these two. Made once, since to put a statement together takes longer
+# than either database needs to answer it.
+FIND_COLLECTION = select(collections).where(
+    collections.c.team == bindparam("team"), collections.c.name == bindparam("name")
+)
+FIND_IMAGES = select(images).where(
+    images.c.key.in_(bindparam("keys", expanding=True)), is_present
+)
+
 
 class SqlLedger:
     """The record of what was accepted and what became of it (a ``Ledger``).
@@ -94,12 +103,10 @@ class SqlLedger:
 
     def collection(self, team: Team, name: str) -> Collection:
         """A collection by name."""
-        query = select(collections).where(
-            collections.c.team == team, collections.c.name == name
-        )
         if is_storable(name):
+            its = {"team": team, "name": name}
             with self._database.reading() as connection:
-                if row := connection.execute(query).one_or_none():
+                if row := connection.execute(FIND_COLLECTION, its).one_or_none():
                     return to_collection(row)
         raise CollectionNotFound(f"There is no collection {name[:80]!r}.")
 
@@ -168,8 +175,7 @@ class SqlLedger:
         found: dict[ImageKey, Image] = {}
         with self._database.reading() as connection:
             for keys in chunks(gens):
-                query = select(images).where(images.c.key.in_(keys), is_present)
-                for row in connection.execute(query):
+                for row in connection.execute(FIND_IMAGES, {"keys": keys}):
                     # Asking for the collection too would make SQLite walk all of it.
                     is_mine = row.collection == collection.uid
                     # An older vector is of a life that a deletion has ended.
@@ -287,6 +293,18 @@ class SqlLedger:
         query = select(func.count()).select_from(work).where(is_pending)
         with self._database.reading() as connection:
             return int(connection.execute(query).scalar_one())
+
+    def has_pending(self) -> bool:
+        """Whether any piece of work is not finished."""
+        query = select(work.c.id).where(is_pending).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(query).first() is not None
+
+    def recover(self) -> None:
+        """Make all pending work due now, whoever held it."""
+        unheld = update(work).where(is_pending).values(lease_until=0.0, hinted_at=0.0)
+        with self._database.writing() as connection:
+            connection.execute(unheld)
 
     def check(self) -> None:
         """Return if the ledger can be read and written now."""

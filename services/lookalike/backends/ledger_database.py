@@ -175,6 +175,7 @@ def _open_sqlite(url: URL) -> Engine:
             hide_parameters=True,  # errors are logged; metadata are the users' own
             pool_size=16,
             max_overflow=-1,  # a thread that reads never waits for one that writes
+            pool_reset_on_return=None,  # reads open no transaction; writes end theirs
         )
     event.listen(engine, "connect", _set_up_sqlite)
     return engine

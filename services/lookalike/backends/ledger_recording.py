@@ -39,35 +39,8 @@ from lookalike.interfaces import (
 
 MAX_NAME = 512  # characters kept of an id that was refused
 
-REPLACED = (
-    *(
-        "gen",
-        "want",
-        "born_gen",
-        "failed",
-        "doubtful",
-        "digest",
-        "bytes",
-        "width",
-        "height",
-    ),
-    *("format", "metadata", "created_at", "updated_at"),
-)
-REPLACE_IMAGE = (
-    update(image)
-    .where(image.c.key == bindparam("its_key"))
-    .values({name: bindparam(name) for name in REPLACED})
-)
-DELETE_IMAGE = (
-    update(image)
-    .where(image.c.key == bindparam("its_key"))
-    .values(
-        gen=bindparam("gen"),
-        want="absent",
-        failed=None,
-        updated_at=bindparam("updated_at"),
-    )
-)
+# Sets whichever columns the rows given with it name.
+UPDATE_IMAGE = update(image).where(image.c.key == bindparam("its_key"))
 
 
 @dataclass(frozen=True)
@@ -163,10 +136,15 @@ class Recording:
         keys = [key for key in rows if rows[key].want == "present"]
         gen = self._database.next_generation(self._connection)
         if keys:
-            self._connection.execute(
-                DELETE_IMAGE,
-                [{"its_key": k, "gen": gen, "updated_at": self._now} for k in keys],
-            )
+            gone = {
+                "gen": gen,
+                "want": "absent",
+                "failed": None,
+                "doubtful": False,
+                "updated_at": self._now,
+            }
+            rows_gone = [{"its_key": key} | gone for key in keys]
+            self._connection.execute(UPDATE_IMAGE, rows_gone)
         changes = [
             Change(*places[key], Operation.DELETE, gen)
             for key in places
@@ -256,7 +234,7 @@ class Recording:
                     "updated_at": self._now,
                 }
             )
-        self._connection.execute(REPLACE_IMAGE, rows)
+        self._connection.execute(UPDATE_IMAGE, rows)
 
     def _record(
         self,
