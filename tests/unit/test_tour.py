@@ -9,7 +9,7 @@ from PIL import Image
 from lookalike.cli.folders import Picture
 from lookalike.cli.uploads import FileFailure, Report
 from lookalike.client import Answer, Match
-from lookalike.demo.__main__ import choose
+from lookalike.demo.__main__ import choose, is_ci
 from lookalike.demo.tour import Pick, Tour, altered, wrong
 from lookalike.interfaces import ImageId
 from pictures import jpeg
@@ -95,3 +95,15 @@ def test_the_second_search_looks_in_the_largest_other_category() -> None:
     assert (pick.category, pick.wanted, pick.in_wanted) == ("a", "c", 2)
     assert choose(pictures[:1], "a/1.jpg").wanted == "a"
     assert choose(pictures[4:], "top.jpg").wanted is None
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("", False), ("0", False), ("false", False), ("1", True), ("true", True)],
+)
+def test_the_demo_ends_by_itself_only_where_nobody_watches(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: bool
+) -> None:
+    monkeypatch.setenv("CI", value)
+
+    assert is_ci() is expected

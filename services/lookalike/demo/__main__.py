@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -149,21 +150,37 @@ def keep_running(console: Console, url: str) -> None:
 def demo(images: Path | None, data_dir: Path | None, port: int | None) -> None:
     """Show what Lookalike does, on swatches made for it or on pictures of your own.
 
-    With CI=1 it ends by itself, with status 0 only if the results are right.
+    With CI=1 it ends by itself, with status 0 only if the results are right, and
+    leaves nothing behind.
     """
+    if not is_ci():
+        home = Path(platformdirs.user_data_dir("lookalike"))
+        run(images, data_dir or home / "demo", port)
+        return
+    with tempfile.TemporaryDirectory(prefix="lookalike-demo-") as scratch:
+        problems = run(images, data_dir or Path(scratch), port)
+    sys.exit(1 if problems else 0)
+
+
+def is_ci() -> bool:
+    """Whether nobody watches: CI is set to anything but 0 or false."""
+    return os.environ.get("CI", "").lower() not in {"", "0", "false"}
+
+
+def run(images: Path | None, folder: Path, port: int | None) -> list[str]:
+    """The demo in this folder; gives back a sentence for everything that is wrong."""
     console = Console(highlight=False)
-    folder = data_dir or Path(platformdirs.user_data_dir("lookalike")) / "demo"
-    is_ci = os.environ.get("CI") == "1"
     shown = own(images) if images is not None else generated(console, folder)
     console.print("Starting the server …")
     with running_server(folder / "server", port) as url:
         problems = present(console, url, shown)
         for problem in problems:
             console.print(f"Not as it should be: {problem}.", style="bold red")
-        if is_ci:
+        if is_ci():
             console.print("Checked: all is right." if not problems else "Not right.")
-            sys.exit(1 if problems else 0)
-        keep_running(console, url)
+        else:
+            keep_running(console, url)
+    return problems
 
 
 def _stop(number: int, _: FrameType | None) -> None:
