@@ -173,6 +173,9 @@ class BlobStore(Protocol):
     def read(self, team: Team, digest: Digest) -> bytes:
         """The bytes of an original."""
 
+    def check(self, team: Team) -> None:
+        """Return if originals can be written now."""
+
     def cached(self, team: Team, name: str) -> bytes | None:
         """A derived file (a thumbnail) if it was stored before."""
 

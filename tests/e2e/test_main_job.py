@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,34 @@ def test_progress_comes_as_events(api: Api, photos: list[Photograph]) -> None:
                 last = counts(json.loads(line.removeprefix("data:")))
 
     assert last == expected(total=64, done=64)
+
+
+def test_the_page_shows_lookalikes_of_an_uploaded_picture(
+    api: Api, clothing: str, photos: list[Photograph]
+) -> None:
+    shoe = next(photo for photo in photos if photo.category == "shoes")
+
+    page = api.http.post(
+        "/",
+        data={"collection": clothing, "category": "shoes"},
+        files={"image": ("query.jpg", shoe.read(), "image/jpeg")},
+    )
+
+    assert page.status_code == 200
+    shown = re.findall(r'src="(/v1/[^"]+/thumbnail[^"]*)"', page.text)
+    assert len(shown) >= 10
+    assert all(f"/{clothing}/images/shoes/" in address for address in shown)
+    thumbnail = api.http.get(html.unescape(shown[0]))
+    assert thumbnail.headers["Content-Type"] == "image/jpeg"
+    assert len(thumbnail.content) < 40_000
+
+
+def test_an_original_comes_back_byte_for_byte(
+    api: Api, clothing: str, photos: list[Photograph]
+) -> None:
+    answer = api.http.get(f"/v1/collections/{clothing}/images/{photos[5].id}/original")
+
+    assert answer.content == photos[5].read()
 
 
 def test_the_platform_says_that_it_is_ready(api: Api) -> None:

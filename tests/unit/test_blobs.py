@@ -416,3 +416,19 @@ def test_the_cache_is_no_original(blobs: DirectoryBlobs, root: Path) -> None:
     blobs.cache(TEAM, DIGEST, b"x")
 
     assert originals(root) == []
+
+
+def test_a_check_writes_and_leaves_nothing(blobs: DirectoryBlobs, root: Path) -> None:
+    blobs.check(TEAM)
+
+    assert incoming(root) == []
+
+
+def test_a_check_says_that_nothing_can_be_written(
+    blobs: DirectoryBlobs, root: Path
+) -> None:
+    blobs.check(TEAM)
+    (root / "default" / "incoming").rmdir()
+
+    with pytest.raises(StorageUnavailable):
+        blobs.check(TEAM)

@@ -48,7 +48,7 @@ class Probe:
     def _try_all(self, whose: Team) -> Readiness:
         tried = {
             "ledger": _try(self._parts.ledger.check),
-            "storage": _try(lambda: self._parts.blobs.stage(whose).discard()),
+            "storage": _try(lambda: self._parts.blobs.check(whose)),
             "embedder": _try(self._embed),
             "index": _try(lambda: self._search(whose)),
         }
@@ -71,7 +71,7 @@ class Probe:
             if found.fingerprint == runs:
                 return found
         empty = Collection(
-            uid=CollectionUid("readiness"),
+            uid=CollectionUid(f"readiness{self._parts.backbone.dimension}"),
             team=whose,
             name="readiness",
             fields={},

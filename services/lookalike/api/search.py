@@ -190,10 +190,11 @@ def _answer(
             id=match.id,
             score=match.score,
             metadata=_only(match.image.metadata, columns),
-            image_url=addresses.original(found_in.name, match.id),
-            thumbnail_url=addresses.thumbnail(found_in.name, match.id),
+            image_url=f"{address}/original",
+            thumbnail_url=f"{address}/thumbnail",
         )
         for match in found.matches
+        for address in [addresses.image(found_in.name, match.id)]
     ]
     spent = found.timing
     took = Took(

@@ -112,6 +112,19 @@ class DirectoryBlobs:
         with _storage_errors():
             return self._path(team, digest).read_bytes()
 
+    def check(self, team: Team) -> None:
+        """Return if originals can be written now.
+
+        Raises:
+            StorageUnavailable: they cannot.
+        """
+        staged = self.stage(team)
+        try:
+            staged.file.write(b"checked")
+            staged.write_out()
+        finally:
+            staged.discard()
+
     def cached(self, team: Team, name: str) -> bytes | None:
         """A derived file if it was stored before.
 

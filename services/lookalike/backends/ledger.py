@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, case, delete, func, insert, select, update
+from sqlalchemy import case, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lookalike.backends import ledger_claims as claims
@@ -29,6 +29,7 @@ from lookalike.backends.ledger_values import (
     chunks,
     collection_row,
     is_storable,
+    row_type,
     storable,
     to_collection,
     to_failure,
@@ -56,13 +57,16 @@ from lookalike.interfaces import (
 
 DELETE_SECONDS = 600  # a collection of millions of images takes its time
 
-# Every search asks these two. Made once, since to put a statement together takes longer
-# than either database needs to answer it.
-FIND_COLLECTION = select(collections).where(
-    collections.c.team == bindparam("team"), collections.c.name == bindparam("name")
+# Every search asks these two.
+CollectionRow = row_type(collections)
+ImageRow = row_type(images)
+FIND_COLLECTION = (
+    f"SELECT {', '.join(CollectionRow._fields)} FROM collection "
+    "WHERE team = ? AND name = ?"
 )
-FIND_IMAGES = select(images).where(
-    images.c.key.in_(bindparam("keys", expanding=True)), is_present
+FIND_IMAGES = (
+    f"SELECT {', '.join(ImageRow._fields)} FROM image "
+    "WHERE want = 'present' AND key IN "
 )
 
 
@@ -104,10 +108,8 @@ class SqlLedger:
     def collection(self, team: Team, name: str) -> Collection:
         """A collection by name."""
         if is_storable(name):
-            its = {"team": team, "name": name}
-            with self._database.reading() as connection:
-                if row := connection.execute(FIND_COLLECTION, its).one_or_none():
-                    return to_collection(row)
+            for row in self._database.fetch(FIND_COLLECTION, (team, name)):
+                return to_collection(CollectionRow(*row))
         raise CollectionNotFound(f"There is no collection {name[:80]!r}.")
 
     def collections(self, team: Team) -> list[Collection]:
@@ -173,14 +175,15 @@ class SqlLedger:
         """The images behind those hits that may be returned now."""
         gens = {hit.key: hit.gen for hit in hits}
         found: dict[ImageKey, Image] = {}
-        with self._database.reading() as connection:
-            for keys in chunks(gens):
-                for row in connection.execute(FIND_IMAGES, {"keys": keys}):
-                    # Asking for the collection too would make SQLite walk all of it.
-                    is_mine = row.collection == collection.uid
-                    # An older vector is of a life that a deletion has ended.
-                    if is_mine and gens[row.key] >= row.born_gen:
-                        found[row.key] = to_image(row)
+        for keys in chunks(gens):
+            places = ", ".join("?" * len(keys))
+            for fetched in self._database.fetch(f"{FIND_IMAGES} ({places})", keys):
+                row = ImageRow(*fetched)
+                # Asking for the collection too would make SQLite walk all of it.
+                is_mine = row.collection == collection.uid
+                # An older vector is of a life that a deletion has ended.
+                if is_mine and gens[row.key] >= row.born_gen:
+                    found[row.key] = to_image(row)
         return found
 
     # --- what requests change --------------------------------------------------------

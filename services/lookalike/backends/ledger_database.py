@@ -6,7 +6,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,25 @@ class Database:
                 engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
                 with engine.connect() as connection:
                     yield connection
+
+    def fetch(self, sql: str, parameters: Sequence[object]) -> Sequence[Sequence[Any]]:
+        """Rows of one statement with ``?`` for each parameter, read as it is.
+
+        For what every search asks: SQLAlchemy's own work on a statement takes three
+        times as long as SQLite's.
+        """
+        with _translated():
+            if not self.is_sqlite:
+                with self.reading() as connection:
+                    plain = sql.replace("?", "%s")
+                    return connection.exec_driver_sql(plain, tuple(parameters)).all()
+            raw = self._engine.raw_connection()
+            try:
+                cursor = raw.cursor()
+                cursor.execute(sql, tuple(parameters))
+                return cursor.fetchall()
+            finally:
+                raw.close()
 
     @contextmanager
     def writing(self, *, seconds: int = STATEMENT_SECONDS) -> Iterator[Connection]:
@@ -176,6 +195,7 @@ def _open_sqlite(url: URL) -> Engine:
             pool_size=16,
             max_overflow=-1,  # a thread that reads never waits for one that writes
             pool_reset_on_return=None,  # reads open no transaction; writes end theirs
+            pool_use_lifo=True,  # the connection used last has its pages at hand
         )
     event.listen(engine, "connect", _set_up_sqlite)
     return engine
@@ -210,6 +230,7 @@ def _open_server(url: URL) -> Engine:
             url,
             hide_parameters=True,  # errors are logged; metadata are the users' own
             pool_pre_ping=True,
+            pool_use_lifo=True,  # as above
             pool_size=4,
             max_overflow=12,
             pool_timeout=STATEMENT_SECONDS,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import Row, Table
 
 from lookalike.collections import (
     Collection,
@@ -41,6 +42,12 @@ def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:
     left = iter(values)
     while chunk := list(islice(left, CHUNK)):
         yield chunk
+
+
+def row_type(table: Table) -> Any:
+    """What makes a row of a table out of its values, as SQLAlchemy's rows are."""
+    names = [column.name for column in table.c]
+    return namedtuple(table.name, names)
 
 
 def metadata_text(metadata: Metadata) -> str:
