@@ -108,6 +108,7 @@ def one_round(pictures: Sequence[bytes], folder: Path, cores: int) -> dict[str, 
     }
     in_limit = sum(measured[name] for name in ("decode", "inference", "insert"))
     measured["limit"] = cores * 1000 / in_limit
+    os.sync()  # what the parts wrote is not written out while the whole is measured
     measured["rate"], measured["memory"] = whole(many(pictures), folder / "whole")
     measured["share"] = measured["rate"] / measured["limit"]
     return measured
@@ -347,7 +348,7 @@ def until_done(http: httpx.Client) -> None:
         jobs = http.get("/v1/jobs").json()["jobs"]
         if all(job["finished_at"] for job in jobs):
             return
-        time.sleep(0.05)
+        time.sleep(0.1)
 
 
 class Memory:
