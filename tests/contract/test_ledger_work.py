@@ -575,6 +575,19 @@ def test_sqlite_commits_only_what_a_power_cut_cannot_take(tmp_path: Path) -> Non
     assert settings == ["wal", 2, 1]  # 2 is FULL
 
 
+def test_sqlite_is_quick_only_with_what_a_power_cut_may_take(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'ledger.sqlite3'}")
+
+    levels = []
+    for durable in (True, False, True):
+        with database.writing(durable=durable) as connection:
+            level = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()
+            levels.append(level)
+
+    database.close()
+    assert levels == [2, 1, 2]  # 2 is FULL, 1 is NORMAL
+
+
 def test_a_locked_sqlite_file_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "ledger.sqlite3"
     with opened(f"sqlite:///{path}") as ledger, ThreadPoolExecutor(1) as pool:

@@ -229,7 +229,8 @@ class SqlLedger:
         an image that kills its worker fails alone: call again with the same ids until
         nothing comes.
         """
-        with self._database.writing() as connection:
+        # Whoever holds the work does not outlive a power cut either.
+        with self._database.writing(durable=False) as connection:
             now = self._database.now(connection)
             taken, overtaken = claims.claim(connection, ids, now, self._lease_seconds)
         if overtaken:

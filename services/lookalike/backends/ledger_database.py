@@ -83,11 +83,19 @@ class Database:
                 raw.close()
 
     @contextmanager
-    def writing(self, *, seconds: int = STATEMENT_SECONDS) -> Iterator[Connection]:
-        """One transaction: durable after the block, undone if the block raises."""
+    def writing(
+        self, *, seconds: int = STATEMENT_SECONDS, durable: bool = True
+    ) -> Iterator[Connection]:
+        """One transaction: durable after the block, undone if the block raises.
+
+        One that is not ``durable`` survives the end of any process all the same; only
+        a power cut may undo it, if nothing durable was written after it.
+        """
         with _translated():
             if self.is_sqlite:
                 with self._my_turn(), self._engine.begin() as connection:
+                    level = "FULL" if durable else "NORMAL"
+                    connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                     yield connection
             else:
