@@ -124,6 +124,11 @@ class Settings(BaseSettings):
         return not self.milvus_uri
 
     @property
+    def is_embedded_ledger(self) -> bool:
+        """Whether the ledger is the data folder's own SQLite file."""
+        return not self.database_url.get_secret_value()
+
+    @property
     def is_embedded_queue(self) -> bool:
         """Whether the work is done by threads of this process."""
         return not self.redis_url.get_secret_value()

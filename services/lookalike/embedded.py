@@ -52,7 +52,7 @@ def serve(
     check_host(settings.host, allow_any_host=allow_any_host)
     # Threads that come back from decoding or inference wait this long for one that runs
     # Python to let go. With the default of 5 ms, ingestion is 7 % slower.
-    sys.setswitchinterval(float(__import__("os").environ.get("SWI", "0.0005")))
+    sys.setswitchinterval(0.0005)
     with contextlib.ExitStack() as closing:
         closing.enter_context(only_process(settings))
         listener = closing.enter_context(
@@ -64,8 +64,9 @@ def serve(
         )
         backends = connect(settings)
         closing.callback(backends.close)
-        # The lock says that whoever held work is gone: it goes on at once.
-        backends.ledger.recover()
+        if settings.is_embedded_ledger and settings.is_embedded_queue:
+            # The lock says that whoever held work is gone: it goes on at once.
+            backends.ledger.recover()
         backends.warm_up()
         reconciler = Reconciler(
             lambda: ingest.reconcile(
