@@ -35,7 +35,7 @@ check: $(READY) ## format, lint, types, imports, unit and contract tests
 unit contract integration e2e: $(READY) ## one tier of tests
 	$(BIN)/pytest tests/$@
 
-servers: $(READY) ## fetch the servers that the tests run against: Milvus, PostgreSQL
+servers: $(READY) ## fetch what the tests run against: Milvus, PostgreSQL, Triton, Docker Compose
 	PYTHONPATH=tests $(BIN)/python -m servers.install
 
 test: servers check ## everything: check, then integration and end-to-end tests
@@ -44,6 +44,8 @@ test: servers check ## everything: check, then integration and end-to-end tests
 bench: $(READY) ## measure ingestion and search against the sum of their parts
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.ingest
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.search
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.precision
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.triton
 
 clean: ## remove what was built and downloaded
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -159,7 +159,10 @@ def open_site(folder: Path) -> Iterator[Site]:
         geometry=embedder.geometry,
         dimension=embedder.dimension,
         fingerprint=embedder.fingerprint,
+        directory=folder,
         model_path=folder,
+        precision="fp32",
+        variants={},
         manifest={},
     )
 

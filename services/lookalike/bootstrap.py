@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,9 +14,9 @@ from lookalike.backends.blobs import DirectoryBlobs
 from lookalike.backends.celery import CeleryQueue
 from lookalike.backends.ledger import SqlLedger
 from lookalike.backends.milvus import MilvusIndex
-from lookalike.backends.onnxruntime import OnnxEmbedder
 from lookalike.backends.threads import ThreadQueue
 from lookalike.config import Settings
+from lookalike.errors import EmbedderUnavailable
 from lookalike.images import Limits
 from lookalike.ingest import index_images
 from lookalike.interfaces import (
@@ -27,6 +28,8 @@ from lookalike.interfaces import (
     WorkId,
 )
 from lookalike.search import Searcher
+
+log = logging.getLogger(__name__)
 
 Handle = Callable[[Sequence[WorkId]], None]
 
@@ -57,11 +60,18 @@ class Backends:
     def warm_up(self) -> None:
         """Embed something of each kind, so that the first request is not the slow one.
 
-        One picture is what a search brings, several are what ingestion brings.
+        One picture is what a search brings, several are what ingestion brings. An
+        embedder that is away keeps nothing from starting: much works without it.
+
+        Raises:
+            Misconfigured: the embedder cannot work as it is set up.
         """
         side = self.embedder.geometry.side
-        for count in (1, 2):
-            self.embedder.embed(np.zeros((count, side, side, 3), np.uint8))
+        try:
+            for count in (1, 2):
+                self.embedder.embed(np.zeros((count, side, side, 3), np.uint8))
+        except EmbedderUnavailable as error:
+            log.warning("started without the embedder: %s", error.detail)
 
     def close(self) -> None:
         """Let what runs come to its end, and let go of every part."""
@@ -88,10 +98,10 @@ def connect(settings: Settings) -> Backends:
         Unavailable: a part does not answer.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    backbone = find(settings.backbone)
+    backbone = find(settings.backbone, [settings.backbones])
     ledger = SqlLedger(settings.ledger_url, lease_seconds=settings.lease_seconds)
     blobs = DirectoryBlobs(settings.originals)
-    embedder = OnnxEmbedder(backbone, threads=settings.workers)
+    embedder = open_embedder(settings, backbone)
     index = MilvusIndex(
         settings.milvus_address, settings.milvus_token.get_secret_value()
     )
@@ -111,6 +121,25 @@ def connect(settings: Settings) -> Backends:
         index=index,
         queue=_queue(settings, handle),
         index_images=handle,
+    )
+
+
+def open_embedder(settings: Settings, backbone: Backbone) -> Embedder:
+    """What embeds by this backbone; nothing is connected before the first picture."""
+    # Imported here, because each is large and an installation needs one of the two.
+    if settings.is_embedded_embedder:
+        from lookalike.backends.onnxruntime import OnnxEmbedder
+
+        return OnnxEmbedder(
+            backbone, threads=settings.workers, precision=settings.precision
+        )
+    from lookalike.backends.triton import TritonEmbedder
+
+    return TritonEmbedder(
+        backbone,
+        settings.triton_url,
+        model=settings.triton_model,
+        timeout_seconds=settings.triton_timeout_seconds,
     )
 
 

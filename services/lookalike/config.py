@@ -51,6 +51,35 @@ class Settings(BaseSettings):
     backbone: str = Field(
         "resnet18", description="The network that embeds: a name or a directory."
     )
+    backbones_dir: Path | None = Field(
+        None,
+        description="Where backbones that were added or fetched are kept. "
+        "Empty: inside the data folder.",
+    )
+    backbone_mirror: str = Field(
+        "https://download.pytorch.org/models",
+        description="Where `lookalike backbone fetch` gets public weights: the "
+        "address of a folder that holds them under their published names.",
+    )
+    precision: Literal["auto", "fp32", "int8"] = Field(
+        "auto",
+        description="Numbers the network computes in where it runs in this process. "
+        "auto: int8 where there is such a variant and the processor gains by it.",
+    )
+    triton_url: str = Field(
+        "",
+        description="Embedding: host:8001 of a Triton server, its gRPC port. "
+        "Empty: ONNX Runtime in this process.",
+    )
+    triton_model: str = Field(
+        "", description="Triton's model. Empty: the one named like the backbone."
+    )
+    triton_timeout_seconds: float = Field(
+        5,
+        gt=0,
+        le=300,
+        description="Triton answers one call, of a batch at most, within this time.",
+    )
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on.")
     workers: int = Field(
@@ -117,6 +146,16 @@ class Settings(BaseSettings):
     def originals(self) -> Path:
         """The folder of the originals."""
         return self.originals_dir or self.data_dir / "originals"
+
+    @property
+    def backbones(self) -> Path:
+        """The folder of the backbones that are not bundled."""
+        return self.backbones_dir or self.data_dir / "backbones"
+
+    @property
+    def is_embedded_embedder(self) -> bool:
+        """Whether images are embedded inside this process."""
+        return not self.triton_url
 
     @property
     def is_embedded_index(self) -> bool:

@@ -17,6 +17,7 @@ from lookalike.errors import (
     BadMetadata,
     BadRequest,
     LookalikeError,
+    Misconfigured,
     Unavailable,
 )
 from lookalike.images import Geometry, Limits, decode_square, read_header
@@ -293,7 +294,7 @@ def _carry_out(ledger: Ledger, indexer: _Indexer, part: Sequence[Work]) -> bool:
     """Do the work of one collection and record it; True if a job ended with it."""
     try:
         results = indexer.run(part)
-    except (Unavailable, BackboneMismatch) as error:
+    except (Unavailable, BackboneMismatch, Misconfigured) as error:
         log.warning("%d images wait: %s", len(part), error.detail)
         delay = OUTAGE_DELAY_SECONDS if error.retryable else MISMATCH_DELAY_SECONDS
         ledger.release([work.id for work in part], delay)

@@ -1,7 +1,8 @@
-"""What every embedder must do, the fake one and ONNX Runtime alike."""
+"""What every embedder must do: the fake one, ONNX Runtime and a Triton server alike."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,14 +12,37 @@ import pictures
 from fakes import FakeEmbedder
 from lookalike.backbones import find
 from lookalike.backends.onnxruntime import OnnxEmbedder
+from lookalike.backends.triton import TritonEmbedder
+from lookalike.errors import BadEmbedding
 from lookalike.images import Limits, decode_square
 from lookalike.interfaces import Embedder, Pixels, Vectors
+from servers import triton
 
 REAL = OnnxEmbedder(find("resnet18"), threads=2)
 
 
-@pytest.fixture(params=["fake", "onnxruntime"])
+WAYS = [
+    "fake",
+    "onnxruntime",
+    pytest.param("triton", marks=pytest.mark.triton_server),
+]
+
+
+@pytest.fixture(scope="module")
+def triton_embedder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedder]:
+    if problem := triton.missing():
+        pytest.skip(problem)
+    with triton.running_triton(tmp_path_factory.mktemp("triton")) as server:
+        embedder = TritonEmbedder(REAL.backbone, server.url)
+        yield embedder
+        embedder.close()
+
+
+@pytest.fixture(scope="module", params=WAYS)
 def embedder(request: pytest.FixtureRequest) -> Embedder:
+    if request.param == "triton":
+        found: Embedder = request.getfixturevalue("triton_embedder")
+        return found
     return FakeEmbedder() if request.param == "fake" else REAL
 
 
@@ -111,9 +135,28 @@ def test_the_pixels_may_be_read_only(embedder: Embedder) -> None:
     assert embedder.embed(pixels).shape == (2, embedder.dimension)
 
 
+def test_what_is_no_square_of_pixels_is_a_mistake(embedder: Embedder) -> None:
+    side = embedder.geometry.side
+
+    with pytest.raises((ValueError, BadEmbedding), match="expected"):
+        embedder.embed(np.zeros((1, side, side + 1, 3), np.uint8))
+
+
 def test_a_fingerprint_says_which_vectors_may_be_compared(embedder: Embedder) -> None:
     assert embedder.fingerprint
     assert embedder.fingerprint == embedder.fingerprint.strip()
+
+
+@pytest.mark.triton_server
+def test_onnx_runtime_and_triton_give_the_same_vectors(
+    triton_embedder: Embedder,
+) -> None:
+    pixels = squares(REAL, 40)
+
+    vectors = triton_embedder.embed(pixels)
+
+    assert close(vectors, REAL.embed(pixels))
+    assert triton_embedder.fingerprint == REAL.fingerprint
 
 
 def test_a_re_encoded_picture_stays_close() -> None:

@@ -13,6 +13,7 @@ from servers.milvus import ServerMissing, milvus_server
 from servers.postgres import postgres_programs, running_postgres
 from servers.processes import running_api, running_up, running_worker
 from servers.redis import free_port, redis_binary, running_redis
+from servers.triton import running_triton
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """api + worker + Redis + PostgreSQL + Milvus, each a process of its own."""
+    """api, worker, Redis, PostgreSQL, Milvus and Triton, each its own process."""
     folder = tmp_path_factory.mktemp("cluster")
     with ExitStack() as stack:
         settings = _servers(stack, folder)
@@ -45,6 +46,7 @@ def _servers(stack: ExitStack, folder: Path) -> dict[str, str]:
         pytest.skip("there is no PostgreSQL: install the package postgresql")
     try:
         milvus = stack.enter_context(milvus_server())
+        triton = stack.enter_context(running_triton(folder))
     except ServerMissing as error:
         pytest.skip(str(error))
     postgres = stack.enter_context(running_postgres())
@@ -53,5 +55,6 @@ def _servers(stack: ExitStack, folder: Path) -> dict[str, str]:
         "LOOKALIKE_MILVUS_URI": milvus,
         "LOOKALIKE_DATABASE_URL": postgres.new_database(),
         "LOOKALIKE_REDIS_URL": stack.enter_context(running_redis(folder)).url,
+        "LOOKALIKE_TRITON_URL": triton.url,
         "LOOKALIKE_WORKERS": "2",
     }

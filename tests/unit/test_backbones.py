@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from lookalike.backbones import find
+from lookalike.backbones import directories, find, read, write_manifest
 from lookalike.errors import Misconfigured
 from lookalike.images import Geometry
 
@@ -184,3 +184,84 @@ def test_a_manifest_that_is_no_json_object_is_refused(
 
     with pytest.raises(Misconfigured, match=r"backbone\.json"):
         find(str(tmp_path))
+
+
+def test_an_added_backbone_is_found_by_its_name(tmp_path: Path) -> None:
+    directory = tmp_path / "backbones" / "mine"
+    directory.parent.mkdir()
+    written(directory, manifest())
+
+    found = find("mine", [tmp_path / "nowhere", tmp_path / "backbones"])
+
+    assert found.directory == directory
+    assert directories([tmp_path / "backbones"])["mine"] == directory
+
+
+def test_a_bundled_backbone_hides_an_added_one_of_its_name(tmp_path: Path) -> None:
+    written(tmp_path / "resnet18", manifest(name="resnet18"))
+
+    assert find("resnet18", [tmp_path]).dimension != 16
+
+
+def test_an_unknown_name_is_answered_with_the_added_ones_too(tmp_path: Path) -> None:
+    written(tmp_path / "mine", manifest())
+
+    with pytest.raises(Misconfigured, match=r"Added here: mine\."):
+        find("other", [tmp_path])
+
+
+def test_weights_are_float_unless_the_manifest_says_otherwise(tmp_path: Path) -> None:
+    weights = {"file": "model.onnx", "sha256": hashlib.sha256(WEIGHTS).hexdigest()}
+
+    assert find(written(tmp_path, manifest())).precision == "fp32"
+    int8 = manifest(weights={**weights, "precision": "int8"})
+    assert find(written(tmp_path, int8)).precision == "int8"
+    odd = manifest(weights={**weights, "precision": "int4"})
+    with pytest.raises(Misconfigured, match="fp32, fp16, int8"):
+        find(written(tmp_path, odd))
+
+
+VARIANT = {"file": "model.int8.onnx", "sha256": "0" * 64, "cosine": 1, "overlap": 0.97}
+
+
+def test_a_variant_does_not_change_the_fingerprint(tmp_path: Path) -> None:
+    before = find(written(tmp_path, manifest()))
+
+    after = find(written(tmp_path, manifest(variants={"int8": VARIANT})))
+
+    assert after.fingerprint == before.fingerprint
+    assert after.variants["int8"].path == tmp_path / "model.int8.onnx"
+    assert after.variants["int8"].overlap == 0.97
+
+
+@pytest.mark.parametrize(
+    ("variants", "wrong"),
+    [
+        ([], "variants"),
+        ({"int4": VARIANT}, "int4"),
+        ({"int8": {**VARIANT, "file": "../model.onnx"}}, "file"),
+        ({"int8": {**VARIANT, "cosine": "high"}}, "cosine"),
+        ({"int8": {**VARIANT, "overlap": 2}}, "overlap"),
+    ],
+)
+def test_a_wrong_variant_is_refused_by_its_key(
+    tmp_path: Path, variants: object, wrong: str
+) -> None:
+    name = written(tmp_path, manifest(variants=variants))
+
+    with pytest.raises(Misconfigured, match=f"'{wrong}' must be"):
+        find(name)
+
+
+def test_a_manifest_is_written_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    written(tmp_path, manifest())
+
+    write_manifest(tmp_path, manifest(version="4"))
+
+    assert read(tmp_path).version == "4"
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone.json", "model.onnx"}
+
+
+def test_a_manifest_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="cannot be written"):
+        write_manifest(tmp_path / "nowhere", manifest())

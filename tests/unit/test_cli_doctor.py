@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,12 @@ from rich.console import Console
 
 from api_site import Site, open_site, photo
 from lookalike import backbones
-from lookalike.backbones import Backbone
+from lookalike.backends.onnxruntime import OnnxEmbedder
 from lookalike.cli import checks, doctor, main, remote
 from lookalike.cli.checks import Check, Verdict
 from lookalike.config import Settings
-from lookalike.images import Geometry
 from served import served
+from servers.redis import free_port
 
 
 @pytest.fixture
@@ -70,11 +71,11 @@ def test_a_backbone_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
 
 def test_a_network_that_does_not_load_is_a_failure(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no network")
-    broken = Backbone(
-        "broken", "1", Geometry(32, 32), 8, "f", tmp_path / "model.onnx", {}
+    broken = dataclasses.replace(
+        backbones.find("resnet18"), model_path=tmp_path / "model.onnx"
     )
 
-    found = checks.inference(broken, threads=1)
+    found = checks.inference(OnnxEmbedder(broken, threads=1))
 
     assert found.verdict is Verdict.FAIL
     assert "cannot load" in found.advice
@@ -145,6 +146,18 @@ def test_too_many_images_for_the_embedded_index_name_the_way_on() -> None:
     assert remote.size_check(100_000).verdict is Verdict.OK
     assert remote.size_check(100_001).verdict is Verdict.WARN
     assert "LOOKALIKE_MILVUS_URI" in remote.size_check(100_001).advice
+
+
+def test_triton_is_asked_for_a_picture_if_it_is_what_embeds(tmp_path: Path) -> None:
+    settings = Settings.model_validate(
+        {"data_dir": tmp_path, "triton_url": f"127.0.0.1:{free_port()}"}
+    )
+
+    found = by_name(checks.backbone(settings))["inference"]
+
+    assert found.verdict is Verdict.FAIL
+    assert found.found == "embedder_unavailable"
+    assert f"Triton at {settings.triton_url} cannot be reached" in found.advice
 
 
 def test_the_table_says_what_to_do() -> None:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from api_site import open_site, photo
 from lookalike.config import Settings
 from lookalike.embedded import (
     address,
@@ -14,8 +17,10 @@ from lookalike.embedded import (
     check_index,
     is_loopback,
     only_process,
+    serve,
 )
 from lookalike.errors import Misconfigured
+from lookalike.interfaces import WorkId
 from lookalike.webserver import listen
 
 
@@ -23,6 +28,22 @@ from lookalike.webserver import listen
 def taken() -> Iterator[socket.socket]:
     with listen("127.0.0.1", 0, exactly=True) as listener:
         yield listener
+
+
+class Ready(Exception):
+    """The process has come to the point where it would wait for a signal."""
+
+
+@pytest.fixture
+def as_before() -> Iterator[None]:
+    """What ``serve`` changes in its process is put back."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    interval = sys.getswitchinterval()
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    sys.setswitchinterval(interval)
 
 
 def port_of(listener: socket.socket) -> int:
@@ -117,3 +138,34 @@ def test_a_name_that_does_not_exist_is_refused() -> None:
 def test_the_address_of_all_interfaces_is_one_to_type_in() -> None:
     with listen("0.0.0.0", 0, exactly=True) as listener:
         assert address(listener) == f"http://127.0.0.1:{port_of(listener)}"
+
+
+@pytest.mark.usefixtures("as_before")
+@pytest.mark.parametrize(
+    ("elsewhere", "is_taken_back"),
+    [
+        ({}, True),
+        ({"database_url": "postgresql+psycopg://host/lookalike"}, False),
+        ({"redis_url": "redis://host", "milvus_uri": "http://host:19530"}, False),
+    ],
+    ids=["nobody-else", "others-share-the-ledger", "others-do-the-work"],
+)
+def test_work_is_taken_back_at_the_start_only_where_nobody_else_can_hold_it(
+    tmp_path: Path, elsewhere: dict[str, str], is_taken_back: bool
+) -> None:
+    settings = Settings.model_validate({"data_dir": tmp_path, "port": 0, **elsewhere})
+    again: list[int] = []
+    with open_site(tmp_path / "site") as site:
+        site.create()
+        site.queue.is_held = True
+        site.ingest({"a": photo("a")})
+        (held,) = site.parts.ledger.claim([WorkId(1)])
+
+        def ready(_: str) -> None:
+            again.extend(work.id for work in site.parts.ledger.claim([held.id]))
+            raise Ready
+
+        with pytest.raises(Ready):
+            serve(settings, on_ready=ready, connect=lambda _: site.parts)
+
+    assert again == ([held.id] if is_taken_back else [])

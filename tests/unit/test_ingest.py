@@ -13,6 +13,8 @@ from lookalike.errors import (
     BadRequest,
     EmbedderUnavailable,
     ImageNotFound,
+    LookalikeError,
+    Misconfigured,
 )
 from lookalike.ingest import check_image_id, index_images, reconcile
 from lookalike.interfaces import ImageId, ImageState, Pixels, Vectors
@@ -167,7 +169,9 @@ def test_an_abandoned_request_still_ends_its_job(small: Small) -> None:
 
 
 class DownEmbedder:
-    """The embedder, while its server is down."""
+    """The embedder, while its server is down or serves another model."""
+
+    error: LookalikeError = EmbedderUnavailable("The embedder does not answer.")
 
     def __init__(self, small: Small) -> None:
         self.fingerprint = small.embedder.fingerprint
@@ -175,20 +179,20 @@ class DownEmbedder:
         self.dimension = small.embedder.dimension
 
     def embed(self, pixels: Pixels) -> Vectors:
-        raise EmbedderUnavailable("The embedder does not answer.")
+        raise self.error
 
 
-def test_an_outage_gives_the_work_back(small: Small) -> None:
+@pytest.mark.parametrize(
+    "error", [DownEmbedder.error, Misconfigured("Triton serves another model.")]
+)
+def test_an_outage_gives_the_work_back(small: Small, error: LookalikeError) -> None:
     job = small.ingest({"a": picture(1)}, work=False)
     (chunk,) = small.queue.take()
+    embedder = DownEmbedder(small)
+    embedder.error = error
 
     index_images(
-        small.ledger,
-        small.blobs,
-        DownEmbedder(small),
-        small.index,
-        chunk,
-        limits=small.limits,
+        small.ledger, small.blobs, embedder, small.index, chunk, limits=small.limits
     )
 
     job = small.ledger.job(TEAM, job.id)

@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lookalike.backbones import Backbone, find
-from lookalike.backends.onnxruntime import OnnxEmbedder, checked
+from lookalike.backends.onnxruntime import OnnxEmbedder
+from lookalike.backends.vectors import checked
 from lookalike.errors import BadEmbedding, EmbedderUnavailable, Misconfigured
 
 SIDE, DIMENSION = 4, 3

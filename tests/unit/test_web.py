@@ -69,7 +69,10 @@ def backends_of(small: Small, folder: Path) -> Backends:
         geometry=small.embedder.geometry,
         dimension=small.embedder.dimension,
         fingerprint=small.embedder.fingerprint,
+        directory=folder,
         model_path=folder,
+        precision="fp32",
+        variants={},
         manifest={},
     )
     return Backends(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from lookalike.backbones import Backbone
-from lookalike.errors import BadEmbedding, EmbedderUnavailable, Misconfigured
+from lookalike.backbones.choice import Choice, Wanted, choose
+from lookalike.backends.vectors import check_pixels, checked
+from lookalike.errors import EmbedderUnavailable, Misconfigured
 from lookalike.images import Geometry
 from lookalike.interfaces import Pixels, Vectors
 
@@ -27,10 +30,22 @@ class OnnxEmbedder:
 
     Nothing of ONNX Runtime is made before the first image, because its threads do not
     survive a fork.
+
+    Args:
+        backbone: what embeds.
+        threads: cores for a single image.
+        precision: numbers to compute in; ``auto`` is int8 where there is such a
+            network and the processor gains by it.
+
+    Raises:
+        Misconfigured: int8 is asked for and was not made, or its file is damaged.
     """
 
-    def __init__(self, backbone: Backbone, *, threads: int) -> None:
+    def __init__(
+        self, backbone: Backbone, *, threads: int, precision: Wanted = "auto"
+    ) -> None:
         self.backbone = backbone
+        self.choice = choose(backbone, precision)
         self._threads = max(1, threads)
         self._sessions: dict[int, Any] = {}  # by the number of its threads
         self._lock = threading.Lock()
@@ -58,7 +73,7 @@ class OnnxEmbedder:
             BadEmbedding: the network answered with a wrong shape, NaN or zeros.
             Misconfigured: the weights are no such network as their manifest says.
         """
-        self._check_input(pixels)
+        check_pixels(pixels, self.geometry.side)
         if len(pixels) == 0:
             return np.empty((0, self.dimension), np.float32)
         session = self._session(self._threads if len(pixels) == 1 else 1)
@@ -67,14 +82,6 @@ class OnnxEmbedder:
             for start in range(0, len(pixels), BATCH)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
-
-    def _check_input(self, pixels: Pixels) -> None:
-        side = self.geometry.side
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
-            raise ValueError(
-                f"expected uint8 [N, {side}, {side}, 3], "
-                f"got {pixels.dtype} {list(pixels.shape)}"
-            )
 
     def _run(self, session: Any, pixels: Pixels) -> Vectors:
         try:
@@ -86,31 +93,11 @@ class OnnxEmbedder:
     def _session(self, threads: int) -> Any:
         with self._lock:
             if threads not in self._sessions:
-                self._sessions[threads] = _open(self.backbone, threads)
+                self._sessions[threads] = _open(self.backbone, self.choice, threads)
             return self._sessions[threads]
 
 
-def checked(answer: object, count: int, dimension: int) -> Vectors:
-    """What a network answered, if it is ``count`` unit vectors.
-
-    Raises:
-        BadEmbedding: wrong type or shape, not finite, or not of unit length.
-    """
-    if not isinstance(answer, np.ndarray) or answer.dtype != np.float32:
-        raise BadEmbedding("the network did not answer with float32 vectors")
-    if answer.shape != (count, dimension):
-        raise BadEmbedding(
-            f"the network answered with shape {list(answer.shape)} "
-            f"instead of [{count}, {dimension}]"
-        )
-    lengths = np.linalg.norm(answer, axis=1)
-    # A NaN anywhere makes the length NaN, and NaN is not below anything.
-    if not (np.abs(lengths - 1) < 1e-3).all():
-        raise BadEmbedding("the network answered with vectors that are not unit length")
-    return answer
-
-
-def _open(backbone: Backbone, threads: int) -> Any:
+def _open(backbone: Backbone, choice: Choice, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -118,19 +105,29 @@ def _open(backbone: Backbone, threads: int) -> Any:
     # Spinning threads take the cores away from decoding.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
+        network = _float_network(choice) if choice.convert else str(choice.path)
         session = onnxruntime.InferenceSession(
-            str(backbone.model_path), options, providers=["CPUExecutionProvider"]
+            network, options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # as in _run
         raise Misconfigured(
-            f"ONNX Runtime cannot load {backbone.model_path}: {error}"
+            f"ONNX Runtime cannot load {choice.path}: {error}"
         ) from error
-    _check_contract(session, backbone)
+    _check_contract(session, backbone, choice.path)
     return session
 
 
-def _check_contract(session: Any, backbone: Backbone) -> None:
-    side, path = backbone.geometry.side, backbone.model_path
+def _float_network(choice: Choice) -> bytes:
+    # Here, because onnx is large and only this needs it.
+    import onnx
+
+    from lookalike.backbones.precision import as_float
+
+    return bytes(as_float(onnx.load(choice.path)).SerializeToString())
+
+
+def _check_contract(session: Any, backbone: Backbone, path: Path) -> None:
+    side = backbone.geometry.side
     inputs = {i.name: (i.type, i.shape[1:]) for i in session.get_inputs()}
     if inputs != {"images": ("tensor(uint8)", [side, side, 3])}:
         raise Misconfigured(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -12,12 +13,13 @@ from lookalike.errors import LookalikeError
 # Where each command lives. Modules are loaded when a command of theirs is called, so
 # that `lookalike search` does not wait for Celery, and vice versa.
 COMMANDS = {
-    "up": "lookalike.cli.processes",
-    "api": "lookalike.cli.processes",
-    "worker": "lookalike.cli.processes",
-    "ingest": "lookalike.cli.ingest",
-    "search": "lookalike.cli.search",
-    "doctor": "lookalike.cli.doctor",
+    "up": "lookalike.cli.processes:up",
+    "api": "lookalike.cli.processes:api",
+    "worker": "lookalike.cli.processes:worker",
+    "ingest": "lookalike.cli.ingest:ingest",
+    "search": "lookalike.cli.search:search",
+    "backbone": "lookalike.cli.backbone:backbone",
+    "doctor": "lookalike.cli.doctor:doctor",
 }
 
 
@@ -27,18 +29,28 @@ class Refused(click.ClickException):
     exit_code = 2
 
 
-class _Commands(click.Group):
-    """Finds commands by the table; a ``LookalikeError`` ends without a traceback."""
+class Commands(click.Group):
+    """Finds commands by a table of names and ``module:attribute``."""
+
+    def __init__(self, *, table: Mapping[str, str], **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self._table = table
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        """Names in the table's order."""
+        return list(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
+        """The command of this name, its module loaded now; None if there is none."""
+        if cmd_name not in self._table:
             return None
-        module = importlib.import_module(COMMANDS[cmd_name])
-        command: click.Command = getattr(module, cmd_name)
+        module, _, attribute = self._table[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+
+class _Main(Commands):
+    """A ``LookalikeError`` ends without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,7 +59,9 @@ class _Commands(click.Group):
             raise Refused(error.detail) from error
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Main, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(package_name="lookalike")
 def main() -> None:
     """Find images that look alike."""

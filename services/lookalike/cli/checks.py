@@ -19,13 +19,13 @@ import numpy as np
 from PIL import features
 
 from lookalike import backbones
-from lookalike.backbones import Backbone
 from lookalike.cli.settings import load
 from lookalike.config import Settings
 from lookalike.errors import LookalikeError, Misconfigured
+from lookalike.interfaces import Embedder
 
 PACKAGES = ("lookalike", "flask", "numpy", "onnxruntime", "pillow", "pymilvus")
-EMBEDDED_PACKAGES = ("milvus-lite", "sqlalchemy", "celery")
+EMBEDDED_PACKAGES = ("milvus-lite", "sqlalchemy", "celery", "tritonclient")
 FREE_BYTES = 2 * 2**30  # below this an ingest of some size soon stops
 PROBE_SECONDS = 3.0
 CPU_INFO = Path("/proc/cpuinfo")
@@ -70,6 +70,7 @@ def here() -> Iterator[Check]:
 
 def _layout(settings: Settings) -> str:
     parts = {
+        "embedding": "in this process" if settings.is_embedded_embedder else "Triton",
         "index": "Milvus Lite" if settings.is_embedded_index else "a Milvus server",
         "queue": "threads" if settings.is_embedded_queue else "Celery",
         "ledger": "a database server" if _database(settings) else "SQLite",
@@ -164,25 +165,25 @@ def sqlite() -> Check:
 def backbone(settings: Settings) -> Iterator[Check]:
     """Whether the network is there, is the right one, and answers."""
     try:
-        found = backbones.find(settings.backbone)
+        found = backbones.find(settings.backbone, [settings.backbones])
     except LookalikeError as error:
         yield Check("backbone", Verdict.FAIL, settings.backbone, error.detail)
         return
     size = found.model_path.stat().st_size / MIB
     words = f"{found.name} {found.version}, {found.dimension} numbers, {size:.0f} MiB"
     yield Check("backbone", Verdict.OK, f"{words}, digest right")
-    yield inference(found, settings.workers)
+    # Here, because these imports take a while.
+    from lookalike.bootstrap import open_embedder
+
+    yield inference(open_embedder(settings, found))
 
 
-def inference(found: Backbone, threads: int) -> Check:
-    """One real picture through the network."""
-    side = found.geometry.side
+def inference(embedder: Embedder) -> Check:
+    """One real picture through the network, wherever that is."""
+    side = embedder.geometry.side
     ramp = np.linspace(0, 255, side, dtype=np.uint8)
     picture = np.stack([np.add.outer(ramp // 2, ramp // 2)] * 3, axis=-1)[None]
     try:
-        from lookalike.backends.onnxruntime import OnnxEmbedder
-
-        embedder = OnnxEmbedder(found, threads=threads)
         embedder.embed(picture)
         started = time.perf_counter()
         embedder.embed(picture)
@@ -214,7 +215,10 @@ def data_folder(folder: Path) -> Check:
 def servers(settings: Settings) -> Iterator[Check]:
     """Whether each server that the settings name answers."""
     if not settings.is_embedded_queue:
-        yield probe("redis", "LOOKALIKE_REDIS_URL", lambda: _ask_redis(settings))
+        # Here, because only a cluster needs that client.
+        from lookalike.cli.redis_checks import redis_checks
+
+        yield from redis_checks(settings)
     if not settings.is_embedded_index:
         yield probe("milvus", "LOOKALIKE_MILVUS_URI", lambda: _ask_milvus(settings))
     if _database(settings):
@@ -235,16 +239,6 @@ def probe(name: str, setting: str, ask: Callable[[], str]) -> Check:
         )
 
 
-def _ask_redis(settings: Settings) -> str:
-    import redis
-
-    url = settings.redis_url.get_secret_value()
-    with redis.Redis.from_url(url, socket_timeout=PROBE_SECONDS) as client:
-        info = client.info()
-        kept = client.config_get("appendonly").get("appendonly")
-    return f"Redis {info['redis_version']} at {_place(url)}, AOF {kept}"
-
-
 def _ask_milvus(settings: Settings) -> str:
     from pymilvus import MilvusClient
 
@@ -257,7 +251,7 @@ def _ask_milvus(settings: Settings) -> str:
         version = client.get_server_version(timeout=PROBE_SECONDS)
     finally:
         client.close()
-    return f"Milvus {version} at {_place(settings.milvus_uri)}"
+    return f"Milvus {version} at {place(settings.milvus_uri)}"
 
 
 def _ask_database(settings: Settings) -> str:
@@ -273,7 +267,7 @@ def _ask_database(settings: Settings) -> str:
     return f"{engine.dialect.name} {'.'.join(map(str, numbers))} at {where}"
 
 
-def _place(url: str) -> str:
+def place(url: str) -> str:
     """Host and port of a URL, without its password."""
     parts = urlsplit(url)
     return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
