@@ -351,8 +351,9 @@ class _Indexer:
             self._index.delete(self._collection, [work.key for work in deletes])
             self._done(deletes)
         if puts or metas:
-            check_backbone(self._collection, self._embedder)
             rows, missing = self._with_stored_vectors(metas)
+            if puts or missing:  # other metadata alone need no network
+                check_backbone(self._collection, self._embedder)
             rows += self._embedded([*puts, *missing])
             if rows:
                 self._index.upsert(self._collection, [row for _, row in rows])

@@ -51,6 +51,21 @@ def test_a_form_of_many_files_becomes_one_job(shelf: Site) -> None:
     assert told["finished_at"] is not None
 
 
+def test_pictures_for_a_collection_of_another_backbone_are_refused(
+    shelf: Site,
+) -> None:
+    before = shelf.ids()
+    shelf.embedder.fingerprint = "other"
+
+    answer = shelf.form([photo("x")])
+
+    assert answer.status_code == 409
+    assert answer.json is not None
+    assert answer.json["code"] == "backbone_mismatch"
+    assert (answer.json["expected"], answer.json["runs"]) == ("fake", "other")
+    assert shelf.ids() == before
+
+
 def test_without_an_id_the_digest_is_the_id(shelf: Site) -> None:
     shelf.form([photo("x")])
 

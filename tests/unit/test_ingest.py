@@ -246,6 +246,16 @@ def test_vectors_of_another_backbone_never_mix_in(small: Small) -> None:
     assert small.ledger.job(TEAM, job.id).pending == 1
 
 
+def test_metadata_change_without_the_backbone_that_embedded(small: Small) -> None:
+    small.ingest({"a": picture(1)}, metadata={"category": "shoes"})
+    small.embedder.fingerprint = "other"
+
+    small.ingest({"a": picture(1)}, metadata={"category": "bags"})
+
+    image = small.ledger.image(small.collection, ImageId("a"))
+    assert (image.state, image.metadata) == (ImageState.INDEXED, {"category": "bags"})
+
+
 def test_a_deleted_image_leaves_the_index(small: Small) -> None:
     small.ingest({"a": picture(1), "b": picture(2)})
 

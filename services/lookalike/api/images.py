@@ -36,6 +36,7 @@ from lookalike.api.schemas import (
 )
 from lookalike.collections import Collection
 from lookalike.errors import (
+    BackboneMismatch,
     BadFilter,
     BadImage,
     BadMetadata,
@@ -45,6 +46,7 @@ from lookalike.errors import (
     TooLarge,
 )
 from lookalike.images import media_type, thumbnail
+from lookalike.ingest import check_backbone
 from lookalike.interfaces import ImageId
 
 bp = Blueprint("images", __name__, url_prefix="/v1/collections/<name>/images")
@@ -70,7 +72,7 @@ UNTRUSTED = {
         JSON: EntryList,
         NDJSON: Entry,
     },
-    raises=(CollectionNotFound, BadImage, BadMetadata, TooLarge),
+    raises=(CollectionNotFound, BackboneMismatch, BadImage, BadMetadata, TooLarge),
 )
 def ingest_images(name: str, query: RawImage) -> Response:
     """One job takes in every image of the request.
@@ -79,7 +81,9 @@ def ingest_images(name: str, query: RawImage) -> Response:
     answer is an error and nothing was changed. An id that exists is replaced; the same
     bytes and metadata again are `unchanged` and cost nothing.
     """
-    return accepted(entries.take_in(collection(name), query), HTTPStatus.ACCEPTED)
+    found = collection(name)
+    check_backbone(found, backends().embedder)
+    return accepted(entries.take_in(found, query), HTTPStatus.ACCEPTED)
 
 
 @bp.get("")
