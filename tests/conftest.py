@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
 
 REQUIRED = "LOOKALIKE_REQUIRE_SERVERS"
+
+# A shell starts background jobs with SIGINT ignored, and their children inherit that;
+# the programs under test are to hear it, however these tests were started.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
