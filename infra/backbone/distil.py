@@ -94,12 +94,14 @@ class Run:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
-        self.targets = Targets.load(options.views / "targets.npz")
+        self.device = torch.device(options.device)
+        self.targets = Targets.load(options.views / "targets.npz").to(self.device)
         self.student, self.hints = Student(), Hints(self.targets)
         self.spent, self.seen = 0.0, 0
         self._last = options.out / "last.pt"
         state = self._restored()
-        self.student.to(memory_format=torch.channels_last)
+        self.student.to(self.device, memory_format=torch.channels_last)
+        self.hints.to(self.device)
         modules = (self.student, self.hints)
         weights = [p for module in modules for p in module.parameters()]
         self.optimiser = torch.optim.AdamW(
@@ -117,13 +119,13 @@ class Run:
 
     def _restored(self) -> dict[str, object] | None:
         if self._last.exists():
-            saved = torch.load(self._last)
+            saved = torch.load(self._last, map_location="cpu")
             self.student.load_state_dict(saved["student"])
             self.hints.load_state_dict(saved["hints"])
             self.spent, self.seen = saved["spent"], saved["seen"]
             return saved["optimiser"]
         if self.options.checkpoint:
-            saved = torch.load(self.options.checkpoint)
+            saved = torch.load(self.options.checkpoint, map_location="cpu")
             self.student.load_state_dict(saved["student"])
             if "hints" in saved:
                 self.hints.load_state_dict(saved["hints"])
@@ -143,10 +145,10 @@ class Run:
         """Learn from one batch; gives the losses."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
-        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+        x = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float()
         x = x.contiguous(memory_format=torch.channels_last)
-        maps = [torch.from_numpy(level) for level in levels]
-        with torch.autocast("cpu", torch.bfloat16):
+        maps = [torch.from_numpy(level).to(self.device) for level in levels]
+        with torch.autocast(self.device.type, torch.bfloat16):
             *stages, cells = self.student.levels(x)
             losses = self.hints.losses(stages, maps[:-1])
         losses |= last_losses(cells.float(), self.targets, maps[-1])
@@ -238,8 +240,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--decay", type=float, default=0.02)
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--producers", type=int, default=1)
+    parser.add_argument("--producers", type=int, default=1, help="run the teacher")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--side", type=int, default=112)
     parser.add_argument("--tiny", type=Path, help="Tiny ImageNet, to measure on")

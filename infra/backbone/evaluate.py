@@ -128,12 +128,14 @@ def embedder(student: nn.Module) -> Callable[[Pixels], Vectors]:
     @torch.no_grad()
     def embed(pixels: Pixels) -> Vectors:
         student.eval()
+        device = next(student.parameters()).device
         vectors = []
         for start in range(0, len(pixels), 128):
             part = torch.from_numpy(np.ascontiguousarray(pixels[start : start + 128]))
+            part = part.to(device)
             planes = part.permute(0, 3, 1, 2).float()
             planes = planes.contiguous(memory_format=torch.channels_last)
-            vectors.append(student(planes).mean((2, 3)).numpy())
+            vectors.append(student(planes).mean((2, 3)).cpu().numpy())
         return unit(np.concatenate(vectors))
 
     return embed

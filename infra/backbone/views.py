@@ -7,7 +7,7 @@ tiny   every picture of Tiny ImageNet, whole (64 px)
 tcrop  a crop of every second one of them
 crop   100 crops of each large photograph (--photographs)
 mix    60 of these crops with another laid over or pasted in
-groc   6 crops of each further photograph (--more)
+NAME   6 crops of each photograph of a further folder (--more NAME=FOLDER)
 """
 
 from __future__ import annotations
@@ -130,9 +130,11 @@ def make_crops(
     mixes.close()
 
 
-def make_more(options: argparse.Namespace, teacher: Teacher, files: list[Path]) -> None:
+def make_more(
+    options: argparse.Namespace, teacher: Teacher, name: str, files: list[Path]
+) -> None:
     """Crops of further photographs."""
-    shard = Shard(options.out, f"groc{options.part}", len(files) * MORE, LARGE)
+    shard = Shard(options.out, f"{name}{options.part}", len(files) * MORE, LARGE)
     for path in files:
         picture = opened(path)
         for _ in range(MORE):
@@ -140,10 +142,8 @@ def make_more(options: argparse.Namespace, teacher: Teacher, files: list[Path]) 
     shard.close()
 
 
-def pictures(folder: Path | None) -> list[Path]:
+def pictures(folder: Path) -> list[Path]:
     """The JPEG files below a folder."""
-    if folder is None:
-        return []
     return sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg"}
     )
@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, help="the .tflite file")
     parser.add_argument("--tiny", type=Path, required=True, help="Tiny ImageNet")
     parser.add_argument("--photographs", type=Path, required=True)
-    parser.add_argument("--more", type=Path)
+    parser.add_argument("--more", nargs="*", default=[], help="groc=DIR nette=DIR …")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--part", type=int, default=0)
     parser.add_argument("--parts", type=int, default=1)
@@ -171,7 +171,8 @@ def main() -> None:
     tiny = pictures(options.tiny / "train") + pictures(options.tiny / "test")
     make_tiny(options, teacher, tiny[mine])
     make_crops(options, teacher, pictures(options.photographs)[mine], tiny)
-    make_more(options, teacher, pictures(options.more)[mine])
+    for name, folder in (text.split("=", 1) for text in options.more):
+        make_more(options, teacher, name, pictures(Path(folder))[mine])
 
 
 if __name__ == "__main__":
