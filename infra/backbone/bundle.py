@@ -16,27 +16,12 @@ import numpy as np
 import onnx
 import onnxruntime
 from evaluate import RESIZE, unit
-from PIL import Image
-from source import Shards
+from source import sample
 
 from lookalike.backbones import digest_of_file, read, write_manifest
 from lookalike.backbones.parity import compare
 from lookalike.backbones.quantise import quantise
 from lookalike.backbones.triton_repository import build
-
-KINDS = ("tiny", "crop", "nette", "groc")
-
-
-def calibration(folder: Path, side: int, count: int) -> np.ndarray:
-    """Views of every kind, uint8 ``[count, side, side, 3]``."""
-    rng = np.random.default_rng(0)
-    views = []
-    for name in KINDS:
-        shards = Shards(folder, name, rng)
-        for _ in range(count // len(KINDS)):
-            picture = Image.fromarray(shards.take())
-            views.append(np.asarray(picture.resize((side, side))))
-    return np.stack(views)
 
 
 def vectors(model: onnx.ModelProto, pixels: np.ndarray) -> np.ndarray:
@@ -61,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     network = onnx.load(options.model)
     side = network.graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    seen = calibration(options.views, side, 2 * options.count)
+    seen = sample(options.views, side, 2 * options.count)
     rng = np.random.default_rng(1)
     order = rng.permutation(len(seen))
     own, others = seen[order[: options.count]], seen[order[options.count :]]

@@ -13,10 +13,16 @@ import numpy as np
 import onnx
 import torch
 from network import MEAN, STD, Student, convolutions
+from source import sample
 
 from lookalike.backbones.graph import Normalisation
 from lookalike.backbones.layers import Layers
 from lookalike.backbones.resnet import Resnet
+
+# On Tiny ImageNet's validation pictures, retrieval by the student's vectors has an mAP
+# of 0.144 as they are, 0.147 centred, 0.151 damped by 0.2, 0.154 by 0.4 and by 0.6.
+DAMPING = 0.4
+BALANCED = 2_800  # views
 
 
 def weights_of(student: Student) -> dict[str, np.ndarray]:
@@ -53,16 +59,41 @@ def exported(student: Student, side: int) -> onnx.ModelProto:
     )
 
 
+@torch.no_grad()
+def balance(student: Student, views: np.ndarray) -> None:
+    """Centre what the student says of views, and damp its strong directions.
+
+    It says less than the teacher where it is unsure, so its own strengths differ from
+    the targets'. Linear, so it goes into the last convolution.
+    """
+    said = []
+    for start in range(0, len(views), 100):
+        part = torch.from_numpy(views[start : start + 100]).permute(0, 3, 1, 2).float()
+        said.append(student(part).mean((2, 3)))
+    stacked = torch.cat(said).double()
+    mean = stacked.mean(0)
+    strength, axes = torch.linalg.eigh(torch.cov(stacked.T))
+    turn = (axes * (strength / strength.mean()) ** (-DAMPING / 2)).T
+    weight = student.head.weight.data[:, :, 0, 0].double()
+    bias = student.head.bias.data.double()
+    student.head.weight.data = (turn @ weight).float()[:, :, None, None].contiguous()
+    student.head.bias.data = (turn @ (bias - mean)).float()
+
+
 def main() -> None:
     """Export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path, help="the .onnx file to write")
     parser.add_argument("--side", type=int, default=112)
+    parser.add_argument("--views", type=Path, help="made by views.py, to balance on")
     options = parser.parse_args()
     student = Student()
     student.load_state_dict(torch.load(options.checkpoint)["student"])
-    onnx.save(exported(student.eval(), options.side), options.out)
+    student.eval()
+    if options.views:
+        balance(student, sample(options.views, options.side, BALANCED))
+    onnx.save(exported(student, options.side), options.out)
 
 
 if __name__ == "__main__":

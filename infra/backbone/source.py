@@ -50,6 +50,18 @@ class Shards:
         return np.asarray(self._views[shard][place])
 
 
+KINDS = ("tiny", "crop", "nette", "groc")
+
+
+def sample(folder: Path, side: int, count: int) -> Pixels:
+    """Views as they are, of every kind alike: uint8 ``[count, side, side, 3]``."""
+    rng = np.random.default_rng(0)
+    shards = [Shards(folder, name, rng) for name in KINDS]
+    views = [shards[number % len(shards)].take() for number in range(count)]
+    whole = (side, side)
+    return np.stack([np.asarray(Image.fromarray(v).resize(whole)) for v in views])
+
+
 def zoomed(view: Pixels, side: int, rng: np.random.Generator) -> Image.Image:
     """The view at that side; often a part of it only, sometimes mirrored or turned."""
     picture = Image.fromarray(view)

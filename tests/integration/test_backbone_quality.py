@@ -45,8 +45,8 @@ def test_the_nearest_other_photograph_is_as_often_of_the_category_as_stated(
 
     nearest = categories[similarity.argmax(axis=1)]
 
-    # The backbone's manifest states 0.51; grey pixels reach 0.43.
-    assert float((nearest == categories).mean()) >= 0.495
+    # The model card states 0.567; grey pixels reach 0.43.
+    assert float((nearest == categories).mean()) >= 0.55
 
 
 def test_the_original_of_an_altered_copy_is_among_the_first_3(
@@ -58,4 +58,4 @@ def test_the_original_of_an_altered_copy_is_among_the_first_3(
 
     found = ranks(copies @ vectors.T, chosen) < 3
 
-    assert int(found.sum()) >= 90
+    assert int(found.sum()) >= 98

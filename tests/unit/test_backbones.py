@@ -43,7 +43,7 @@ def test_the_bundled_backbone_is_found_by_its_name() -> None:
     backbone = find("resnet18")
 
     assert backbone.name == "resnet18"
-    assert backbone.geometry == Geometry(side=64, resize=72)
+    assert backbone.geometry == Geometry(side=112, resize=112)
     assert backbone.dimension == 512
     assert backbone.model_path.is_file()
 
@@ -72,9 +72,9 @@ def test_the_bundled_network_keeps_the_contract() -> None:
         for value in (*model.graph.input, *model.graph.output)
     }
     assert described == {
-        "images": (kinds.UINT8, ["N", 64, 64, 3]),
+        "images": (kinds.UINT8, ["N", 112, 112, 3]),
         "embedding": (kinds.FLOAT, ["N", 512]),
-        "feature_map": (kinds.FLOAT16, ["N", 2, 2, 512]),
+        "feature_map": (kinds.FLOAT16, ["N", 4, 4, 512]),
     }
 
 
