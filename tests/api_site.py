@@ -7,7 +7,7 @@ import functools
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from werkzeug.test import TestResponse
 
 import pictures
 from fakes import FakeEmbedder, MemoryIndex
+from lookalike.admission import Admission, Capacity
 from lookalike.api import create_app, openapi, operations, schemas
+from lookalike.api.context import EXTENSION, Context
 from lookalike.backbones import Backbone
 from lookalike.backends.blobs import DirectoryBlobs
 from lookalike.backends.ledger import SqlLedger
@@ -46,6 +48,9 @@ class QueueThatWorks:
         assert self.parts is not None
         if not self.is_held:
             self.parts.index_images(work)
+
+    def check(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -120,6 +125,17 @@ class Site:
     def search(self, **asked: object) -> TestResponse:
         return self.client.post("/v1/collections/things/search", json=asked)
 
+    def limit(self, **changes: int) -> None:
+        """Have other limits for what may come, from now on."""
+        capacity = Capacity(
+            **{"max_pending_images": 1_000, "max_pending_images_per_team": 1_000}
+            | {"min_free_bytes": 0}
+            | changes
+        )
+        now: Context = self.app.extensions[EXTENSION]
+        admission = Admission(self.parts.ledger, self.parts.blobs, capacity)
+        self.app.extensions[EXTENSION] = replace(now, admission=admission)
+
     def ids(self) -> list[str]:
         """The ids of all images of the collection."""
         answer = self.client.get("/v1/collections/things/images?limit=1000")
@@ -140,16 +156,17 @@ class Site:
 
 
 @contextlib.contextmanager
-def open_site(folder: Path) -> Iterator[Site]:
-    """A site below that folder, empty."""
-    settings = Settings(
-        data_dir=folder,
-        chunk_images=4,
-        http_threads=4,
-        max_image_bytes=2 * 2**20,
-        max_request_bytes=4 * 2**20,
-        max_request_images=20,
-    )
+def open_site(folder: Path, **changes: Any) -> Iterator[Site]:
+    """A site below that folder, empty; ``changes`` are settings."""
+    usual: dict[str, Any] = {
+        "chunk_images": 4,
+        "http_threads": 4,
+        "max_image_bytes": 2 * 2**20,
+        "max_request_bytes": 4 * 2**20,
+        "max_request_images": 20,
+        "min_free_bytes": 0,  # a test may run on a disk that is nearly full
+    }
+    settings = Settings(data_dir=folder, **(usual | changes))
     embedder, queue = FakeEmbedder(), QueueThatWorks()
     ledger = SqlLedger(settings.ledger_url)
     blobs, index = DirectoryBlobs(settings.originals), MemoryIndex()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lookalike.collections import Collection, CollectionUid
-from lookalike.errors import BadEmbedding, IndexUnavailable
+from lookalike.errors import BadEmbedding, IndexUnavailable, Unavailable
 from lookalike.filters import Filter, matches
 from lookalike.images import Geometry
 from lookalike.interfaces import (
@@ -81,6 +81,21 @@ class MemoryIndex:
     def count(self, collection: Collection) -> int:
         return len(self._of(collection))
 
+    def rows(
+        self,
+        collection: Collection,
+        after: ImageKey | None,
+        limit: int,
+        upto: ImageKey | None = None,
+    ) -> list[tuple[ImageKey, int]]:
+        with self._lock:
+            held = sorted((row.key, row.gen) for row in self._of(collection).values())
+        return [
+            (key, gen)
+            for key, gen in held
+            if (after is None or key > after) and (upto is None or key <= upto)
+        ][:limit]
+
     def settle(self, collection: Collection) -> None:
         self._check()
         self.settled.append(collection.uid)
@@ -128,6 +143,7 @@ class RecordingQueue:
     def __init__(self) -> None:
         self.rung: list[list[WorkId]] = []
         self.is_closed = False
+        self.is_down = False
 
     def ring(self, work: Sequence[WorkId]) -> None:
         self.rung.append(list(work))
@@ -136,6 +152,10 @@ class RecordingQueue:
         """What it was rung for since the last time this was asked."""
         rung, self.rung = self.rung, []
         return rung
+
+    def check(self) -> None:
+        if self.is_down:
+            raise Unavailable("The queue is down.", code="queue_unavailable")
 
     def close(self) -> None:
         self.is_closed = True

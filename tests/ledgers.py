@@ -51,11 +51,20 @@ def new_database(kind: str, folder: Path) -> str:
 
 @contextmanager
 def opened(
-    url: str, *, lease_seconds: int = 180, ring_again_seconds: float = 30
+    url: str,
+    *,
+    lease_seconds: int = 180,
+    ring_again_seconds: float = 30,
+    sweep_lease_seconds: float = 0,
+    idempotency_hours: float = 48,
 ) -> Iterator[SqlLedger]:
-    """A ledger for the time of the block."""
+    """A ledger for the time of the block; any number may sweep unless told."""
     ledger = SqlLedger(
-        url, lease_seconds=lease_seconds, ring_again_seconds=ring_again_seconds
+        url,
+        lease_seconds=lease_seconds,
+        ring_again_seconds=ring_again_seconds,
+        sweep_lease_seconds=sweep_lease_seconds,
+        idempotency_hours=idempotency_hours,
     )
     try:
         yield ledger
@@ -135,13 +144,32 @@ def ids(works: list[Work]) -> list[WorkId]:
 
 def an_hour_passes(url: str) -> None:
     """Make everything the ledger recorded an hour older than it is."""
-    engine = create_engine(url)
-    changes = [
+    execute(
+        url,
         "UPDATE work SET lease_until = lease_until - 3700 WHERE lease_until > 0",
         "UPDATE work SET not_before = not_before - 3700, hinted_at = hinted_at - 3700",
         "UPDATE job SET touched_at = touched_at - 3700",
-    ]
+        "UPDATE lease SET until = until - 3700",
+    )
+
+
+def execute(url: str, *statements: str) -> None:
+    """Change a database behind the ledger's back."""
+    engine = create_engine(url)
     with engine.begin() as connection:
-        for change in changes:
-            connection.execute(text(change))
+        for statement in statements:
+            connection.execute(text(statement))
     engine.dispose()
+
+
+def days_pass(url: str, days: float) -> None:
+    """Make everything the ledger recorded so much older than it is."""
+    seconds = days * 86_400
+    execute(
+        url,
+        f"UPDATE work SET ended_at = ended_at - {seconds}",
+        f"UPDATE job SET created_at = created_at - {seconds}, "
+        f"touched_at = touched_at - {seconds}, finished_at = finished_at - {seconds}",
+        f"UPDATE image SET updated_at = updated_at - {seconds}",
+        f"UPDATE idempotency SET created_at = created_at - {seconds}",
+    )

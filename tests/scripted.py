@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer; bytes as they are, everything else as JSON."""
+    """One answer; bytes as they are, everything else as JSON; status 0 is none."""
 
     status: int = 200
     body: object = field(default_factory=dict)
@@ -27,6 +27,7 @@ class Request:
     method: str
     path: str
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def json(self) -> object:
         return json.loads(self.body)
@@ -54,11 +55,15 @@ def scripted_server() -> Iterator[Script]:
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            script.requests.append(Request(self.command, self.path, body))
+            headers = dict(self.headers)
+            script.requests.append(Request(self.command, self.path, body, headers))
             ended = Reply(500, {"detail": "The script is at its end."})
             reply = script.replies.popleft() if script.replies else ended
             raw = reply.body
             data = raw if isinstance(raw, bytes) else json.dumps(raw).encode()
+            if not reply.status:
+                self.close_connection = True
+                return
             self.send_response(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)

@@ -75,7 +75,7 @@ class Small:
     def searcher(self) -> Searcher:
         return Searcher(self.ledger, self.blobs, self.embedder, self.index, self.limits)
 
-    def intake(self) -> Intake:
+    def intake(self, key: str | None = None) -> Intake:
         return Intake(
             self.ledger,
             self.blobs,
@@ -84,10 +84,11 @@ class Small:
             self.limits,
             max_metadata_bytes=16_384,
             chunk_images=32,
+            idempotency_key=key,
         )
 
     def stage(self, data: bytes) -> StagedBlob:
-        staged = self.blobs.stage(TEAM)
+        staged = self.blobs.stage(self.collection.team)
         staged.file.write(data)
         return staged
 

@@ -17,8 +17,9 @@ from lookalike.backends.milvus import MilvusIndex
 from lookalike.backends.threads import ThreadQueue
 from lookalike.config import Settings
 from lookalike.errors import EmbedderUnavailable
+from lookalike.housekeeping import Housekeeping
 from lookalike.images import Limits
-from lookalike.ingest import index_images
+from lookalike.ingest import index_images, ring
 from lookalike.interfaces import (
     BlobStore,
     Embedder,
@@ -57,6 +58,19 @@ class Backends:
         """The search use case over these parts."""
         return Searcher(self.ledger, self.blobs, self.embedder, self.index, self.limits)
 
+    @property
+    def housekeeping(self) -> Housekeeping:
+        """What is to be done once an hour and once a day."""
+        settings = self.settings
+        return Housekeeping(
+            self.ledger,
+            self.index,
+            self.blobs,
+            functools.partial(ring, self.queue, chunk_images=settings.chunk_images),
+            orphan_hours=settings.orphan_hours,
+            keep_days=settings.keep_days,
+        )
+
     def warm_up(self) -> None:
         """Embed something of each kind, so that the first request is not the slow one.
 
@@ -87,6 +101,7 @@ def image_limits(settings: Settings) -> Limits:
         max_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
         max_side=settings.max_image_side,
+        max_decode_bytes=settings.max_decode_bytes,
     )
 
 
@@ -99,7 +114,12 @@ def connect(settings: Settings) -> Backends:
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     backbone = find(settings.backbone, [settings.backbones])
-    ledger = SqlLedger(settings.ledger_url, lease_seconds=settings.lease_seconds)
+    ledger = SqlLedger(
+        settings.ledger_url,
+        lease_seconds=settings.lease_seconds,
+        sweep_lease_seconds=max(5.0, 3 * settings.reconcile_seconds),
+        idempotency_hours=settings.idempotency_hours,
+    )
     blobs = DirectoryBlobs(settings.originals)
     embedder = open_embedder(settings, backbone)
     index = MilvusIndex(

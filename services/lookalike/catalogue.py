@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from lookalike.backbones import Backbone
@@ -18,16 +18,26 @@ from lookalike.collections import (
     check_name,
     shorten,
 )
+from lookalike.deletion import Deletion
 from lookalike.errors import (
+    BadFilter,
     BadRequest,
     CollectionExists,
     CollectionNotFound,
     LookalikeError,
     Unavailable,
 )
-from lookalike.filters import Filter, matches
+from lookalike.filters import And, Filter, matches, parse
+from lookalike.idempotency import digest_of
 from lookalike.ingest import check_image_id, ring
-from lookalike.interfaces import Image, ImageId, Job, JobQueue, Ledger, VectorIndex
+from lookalike.interfaces import (
+    Accepted,
+    Image,
+    ImageId,
+    JobQueue,
+    Ledger,
+    VectorIndex,
+)
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +128,61 @@ def delete_images(
     collection: Collection,
     ids: Sequence[object],
     chunk_images: int,
-) -> Job:
+    idempotency_key: str | None = None,
+) -> Accepted:
     """Delete images by id; from the return on no search finds them.
 
     Raises:
         BadMetadata: an id that no image can have.
+        IdempotencyConflict: the key is that of another request.
+        IdempotencyInUse: another request with this key is running.
     """
-    accepted = ledger.delete_images(collection, [check_image_id(one) for one in ids])
-    ring(queue, accepted.work, chunk_images)
-    return accepted.job
+    checked = [check_image_id(one) for one in ids]
+    deletion = Deletion(ledger, queue, collection, chunk_images)
+    if idempotency_key is not None:
+        digest = digest_of("delete", collection.uid, {"ids": checked})
+        deletion.identify(idempotency_key, digest)
+    return deletion.end(checked)
+
+
+def delete_matching(
+    ledger: Ledger,
+    queue: JobQueue,
+    collection: Collection,
+    raw: object,
+    chunk_images: int,
+    idempotency_key: str | None = None,
+) -> Accepted:
+    """Delete every image that satisfies a filter, as one job.
+
+    From the return on no search finds them. An image that comes or changes while the
+    collection is walked through may stay. The time grows with the number of images in
+    the collection.
+
+    Raises:
+        BadFilter: it cannot be evaluated, or is empty.
+        IdempotencyConflict: the key is that of another request.
+        IdempotencyInUse: another request with this key is running.
+    """
+    condition = parse(raw, collection.fields)
+    if condition is None or condition == And(()):
+        raise BadFilter(
+            "An empty filter would delete every image. To do that, delete the "
+            "collection."
+        )
+    deletion = Deletion(ledger, queue, collection, chunk_images)
+    if idempotency_key is not None:
+        digest = digest_of("delete", collection.uid, {"filter": raw})
+        deletion.identify(idempotency_key, digest)
+    with deletion:
+        return deletion.walk(_pages(ledger, collection), condition)
+
+
+def _pages(ledger: Ledger, collection: Collection) -> Iterator[list[Image]]:
+    after: ImageId | None = None
+    while page := ledger.images(collection, after, SCROLL_PAGE):
+        yield page
+        after = page[-1].id
 
 
 def update_metadata(

@@ -8,6 +8,7 @@ import json
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,14 +21,30 @@ import httpx
 
 from lookalike import errors
 from lookalike.collections import Fields, FieldType, Metadata
-from lookalike.errors import LookalikeError, NotFound, TooLarge, Unavailable
+from lookalike.errors import (
+    IdempotencyInUse,
+    LookalikeError,
+    NotFound,
+    Overloaded,
+    StorageFull,
+    TooLarge,
+    Unavailable,
+)
+from lookalike.idempotency import HEADER as KEY_HEADER
 from lookalike.interfaces import Failure, ImageId, ImageState, Job, JobId
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 PAGE = 1_000  # entries asked for at once when scrolling
 TIMEOUT = httpx.Timeout(120, connect=5)  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 20.0  # seconds between attempts
-RETRIED = (429, 502, 503, 504)
+# What a status means when its code is not known here, if a repeat can help at all.
+BY_STATUS: Mapping[int, type[LookalikeError]] = {
+    429: Overloaded,
+    502: Unavailable,
+    503: Unavailable,
+    504: Unavailable,
+    507: StorageFull,
+}
 MAX_RETRY_AFTER = 120.0  # seconds; a server that asks for more is not waited for
 
 
@@ -110,7 +127,13 @@ class Client:
     Args:
         url: address of the server.
         patience: for how many seconds a call is tried again while the server is
-            down, starting or busy. Every call can be repeated safely.
+            down, starting or without room. Every call can be repeated safely: what
+            makes a job has an Idempotency-Key, so that a repeat after a lost answer
+            gets the same job.
+        busy_patience: the same, if it is more, while the server answers that too much
+            waits already.
+        waiting: is told each time what was refused, and the seconds until the next
+            attempt; called from the thread that waits.
         sleep: waits; by default until ``stop`` is called at most.
     """
 
@@ -119,10 +142,14 @@ class Client:
         url: str = DEFAULT_URL,
         *,
         patience: float = 0.0,
+        busy_patience: float = 0.0,
+        waiting: Callable[[LookalikeError, float], object] | None = None,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience
+        self._busy_patience = max(patience, busy_patience)
+        self._waiting = waiting
         self._stopped = threading.Event()
         self._sleep = sleep or self._stopped.wait
         # The proxy settings of the environment are not for a server of one's own.
@@ -179,12 +206,19 @@ class Client:
         pages = self._pages(_path(collection, "images"), "images")
         return (_stored(entry) for entry in pages)
 
-    def ingest(self, collection: str, uploads: Sequence[Upload]) -> Job:
+    def ingest(
+        self, collection: str, uploads: Sequence[Upload], key: str | None = None
+    ) -> Job:
         """Send images in one request; gives back the job that indexes them.
+
+        With a ``key`` of one's own the same call can be made again by another process
+        and gets the same job; without, each call has a new one.
 
         Raises:
             BadInput: every image was refused; nothing was recorded.
             TooLarge: more than the server takes in one request.
+            Overloaded: too many images wait; patience has ended.
+            StorageFull: the server has no room.
         """
         files: list[tuple[str, tuple[str, bytes, str]]] = [
             # The id says which image it is; a name of a file may not fit a header.
@@ -192,12 +226,35 @@ class Client:
             for number, upload in enumerate(uploads)
         ]
         items = json.dumps([_item(upload) for upload in uploads])
-        answer = self._call(
-            "POST", _path(collection, "images"), files=files, data={"items": items}
+        answer = self._make(
+            _path(collection, "images"), key, files=files, data={"items": items}
         )
         return _job(answer["job"])
 
+    def delete_images(
+        self,
+        collection: str,
+        *,
+        ids: Sequence[str] | None = None,
+        filter: object = None,
+        key: str | None = None,
+    ) -> Job:
+        """Delete images by id, or all that satisfy a filter; gives back the job.
+
+        Raises:
+            BadRequest: not exactly one of the two was given.
+            BadFilter: the filter cannot be evaluated, or is empty.
+        """
+        given = {"ids": None if ids is None else list(ids), "filter": filter}
+        asked = {name: value for name, value in given.items() if value is not None}
+        answer = self._make(_path(collection, "images/delete"), key, json=asked)
+        return _job(answer["job"])
+
     # --- jobs ---
+
+    def jobs(self) -> Iterator[Job]:
+        """Every job, newest first."""
+        return (_job(entry) for entry in self._pages("/v1/jobs", "jobs"))
 
     def job(self, job_id: JobId) -> Job:
         """A job as it stands.
@@ -205,7 +262,24 @@ class Client:
         Raises:
             JobNotFound: there is none.
         """
-        return _job(self._call("GET", f"/v1/jobs/{quote(job_id, safe='')}"))
+        return _job(self._call("GET", _job_path(job_id)))
+
+    def retry(self, job_id: JobId, key: str | None = None) -> Job:
+        """Try a job's failures again; gives back the new job.
+
+        Raises:
+            JobNotFound: there is none.
+            NothingToRetry: none of its failures can be tried again.
+        """
+        return _job(self._make(_job_path(job_id, "retry"), key)["job"])
+
+    def cancel(self, job_id: JobId) -> Job:
+        """End what of a job no worker has begun; gives back the job.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        return _job(self._call("POST", _job_path(job_id, "cancel"))["job"])
 
     def wait(self, job_id: JobId, timeout: float = 600.0) -> Job:
         """A job when it has finished.
@@ -225,8 +299,8 @@ class Client:
 
     def failures(self, job_id: JobId) -> Iterator[Failure]:
         """Every failure of a job, in order of position."""
-        path = f"/v1/jobs/{quote(job_id, safe='')}/failures"
-        return (failure(entry) for entry in self._pages(path, "failures"))
+        pages = self._pages(_job_path(job_id, "failures"), "failures")
+        return (failure(entry) for entry in pages)
 
     # --- search ---
 
@@ -292,9 +366,14 @@ class Client:
             if cursor is None:
                 return
 
+    def _make(self, path: str, key: str | None, **content: Any) -> Any:
+        """What a call answers that makes a job, once however often it is sent."""
+        headers = {KEY_HEADER: key if key is not None else str(uuid.uuid4())}
+        return self._call("POST", path, headers=headers, **content)
+
     def _call(self, method: str, path: str, **content: Any) -> Any:
         """The JSON that a call answers, after as many attempts as patience allows."""
-        deadline = time.monotonic() + self._patience
+        started = time.monotonic()
         attempt = 0
         while True:
             pause = _pause(attempt)
@@ -306,15 +385,25 @@ class Client:
                 if response.is_success:
                     return _document(response, self.url)
                 refused = problem(response)
-                if response.status_code not in RETRIED:
+                if not refused.retryable:
                     raise refused
-                pause = max(pause, retry_after(response.headers.get("Retry-After")))
-            if time.monotonic() + pause > deadline:
+                # On top, so that those who were all told the same come one by one.
+                pause += retry_after(response.headers.get("Retry-After"))
+            if time.monotonic() + pause > started + self._patience_with(refused):
                 raise refused
-            self._sleep(pause)
-            if self._stopped.is_set():
-                raise refused
+            self._wait(refused, pause)
             attempt += 1
+
+    def _patience_with(self, refused: LookalikeError) -> float:
+        is_busy = isinstance(refused, Overloaded | IdempotencyInUse)
+        return self._busy_patience if is_busy else self._patience
+
+    def _wait(self, refused: LookalikeError, pause: float) -> None:
+        if self._waiting is not None:
+            self._waiting(refused, pause)
+        self._sleep(pause)
+        if self._stopped.is_set():
+            raise refused
 
     def _attempt(self, method: str, path: str, **content: Any) -> httpx.Response:
         try:
@@ -360,8 +449,8 @@ def _error_class(status: int, code: str) -> type[LookalikeError]:
         if is_ours and vars(kind).get("code") == code:
             found: type[LookalikeError] = kind
             return found
-    if status in RETRIED:
-        return Unavailable
+    if status in BY_STATUS:
+        return BY_STATUS[status]
     if status == 404:
         return NotFound
     if status == 413:
@@ -421,6 +510,10 @@ def _cause(error: httpx.TransportError) -> str:
 
 def _path(collection: str, *rest: str) -> str:
     return "/".join(["/v1/collections", quote(collection, safe=""), *rest])
+
+
+def _job_path(job_id: JobId, *rest: str) -> str:
+    return "/".join(["/v1/jobs", quote(job_id, safe=""), *rest])
 
 
 def _item(upload: Upload) -> dict[str, object]:

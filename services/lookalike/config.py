@@ -120,6 +120,40 @@ class Settings(BaseSettings):
     max_limit: int = Field(
         1_000, ge=1, le=10_000, description="Most matches a search may ask for."
     )
+    max_decode_bytes: int = Field(
+        200_000_000,
+        ge=10_000_000,
+        description="Most memory that decoding one image may take; one that would "
+        "take more is refused by its header.",
+    )
+    max_pending_images: int = Field(
+        1_000_000,
+        ge=1,
+        description="With so many images waiting, ingestion is refused (429).",
+    )
+    max_pending_images_per_team: int = Field(
+        500_000, ge=1, description="The same for the images of one team."
+    )
+    min_free_bytes: int = Field(
+        2**30,
+        ge=0,
+        description="With less room on the disk of the originals, ingestion is "
+        "refused (507).",
+    )
+    idempotency_hours: float = Field(
+        48, gt=0, description="How long an Idempotency-Key is remembered."
+    )
+    orphan_hours: float = Field(
+        24,
+        gt=0,
+        description="Originals that no image names are set aside after this, and "
+        "removed after as long again.",
+    )
+    keep_days: float = Field(
+        30,
+        gt=0,
+        description="How long finished jobs and traces of deleted images are kept.",
+    )
     lease_seconds: int = Field(
         180, ge=1, description="A claimed chunk is given to another worker after this."
     )

@@ -73,6 +73,7 @@ def serve(
                 backends.ledger, backends.queue, chunk_images=settings.chunk_images
             ),
             seconds=settings.reconcile_seconds,
+            housekeep=backends.housekeeping,
         )
         closing.callback(reconciler.stop)
         reconciler.start()

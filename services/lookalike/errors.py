@@ -8,12 +8,16 @@ LookalikeError
 │   ├── BadFilter            a filter that cannot be evaluated
 │   ├── BadQuery             a search that asks for something impossible
 │   ├── TooLarge             more than a limit allows
-│   └── UnsupportedMedia     a content type that this address does not take
+│   ├── UnsupportedMedia     a content type that this address does not take
+│   └── IdempotencyConflict  an Idempotency-Key of another request
 ├── NotFound
 │   ├── CollectionNotFound
 │   ├── ImageNotFound
 │   └── JobNotFound
 ├── CollectionExists
+├── IdempotencyInUse         the request of this Idempotency-Key is still running
+├── NothingToRetry           no failure of the job can be tried again
+├── Overloaded               too much is waiting already; a repeat can help
 ├── BackboneMismatch         vectors of different backbones never mix
 ├── BadEmbedding             a network answered with something that is no vector
 ├── Misconfigured            the installation's fault; names the setting to change
@@ -22,6 +26,8 @@ LookalikeError
     ├── IndexUnavailable
     ├── LedgerUnavailable
     └── StorageUnavailable
+        ├── OriginalMissing  one is not there, others are
+        └── StorageFull      no room for more
 
 Only ``lookalike.api.errors`` knows the HTTP status of each.
 """
@@ -122,6 +128,12 @@ class UnsupportedMedia(BadInput):
     code = "unsupported_media"
 
 
+class IdempotencyConflict(BadInput):
+    """The Idempotency-Key was used for a request with other content."""
+
+    code = "idempotency_key_reused"
+
+
 class NotFound(LookalikeError):
     """Something named in the request does not exist (or is not yours to see)."""
 
@@ -150,6 +162,26 @@ class CollectionExists(LookalikeError):
     """A collection of this name exists already."""
 
     code = "collection_exists"
+
+
+class IdempotencyInUse(LookalikeError):
+    """The first request with this Idempotency-Key is still being read."""
+
+    code = "idempotency_key_in_use"
+    retryable = True
+
+
+class NothingToRetry(LookalikeError):
+    """No failure of the job can be tried again as it is."""
+
+    code = "nothing_to_retry"
+
+
+class Overloaded(LookalikeError):
+    """More images wait already than are taken; the same call can succeed later."""
+
+    code = "backlog_full"
+    retryable = True
 
 
 class BackboneMismatch(LookalikeError):
@@ -199,3 +231,15 @@ class StorageUnavailable(Unavailable):
     """Original images cannot be read or written."""
 
     code = "storage_unavailable"
+
+
+class OriginalMissing(StorageUnavailable):
+    """One original is not there, although others are; a backup may have it."""
+
+    code = "original_missing"
+
+
+class StorageFull(StorageUnavailable):
+    """There is no room for more originals or records."""
+
+    code = "storage_full"

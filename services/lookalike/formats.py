@@ -10,11 +10,14 @@ import importlib
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 from PIL import Image, ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
+from lookalike import costs
 from lookalike.errors import BadImage
 
 Size = tuple[int, int]  # width, height
@@ -133,8 +136,17 @@ class Probe:
         return False
 
 
-def measure(probe: Probe) -> tuple[Size, int]:
-    """Width and height of the picture, and the place where its data may begin.
+@dataclass(frozen=True)
+class Measured:
+    """What a header says of the picture behind it."""
+
+    size: Size
+    start: int  # where the picture's data may begin
+    cost: float  # bytes of memory per pixel that decoding takes
+
+
+def measure(probe: Probe) -> Measured:
+    """Width and height of the picture, and what decoding it takes.
 
     Raises:
         BadImage: the header is broken or cut short.
@@ -143,15 +155,16 @@ def measure(probe: Probe) -> tuple[Size, int]:
         case "JPEG":
             return _measure_jpeg(probe)
         case "PNG":
-            return _measure_png(probe), 33
+            return _measure_png(probe)
         case "WEBP":
-            return _measure_webp(probe), 12
+            size = _measure_webp(probe)
+            return Measured(size, 12, costs.webp(size, probe.length))
         case "GIF":
-            return _measure_gif(probe), 13
+            return Measured(_measure_gif(probe), 13, costs.GIF)
         case "TIFF":
-            return _measure_tiff(probe), 8
+            return _measure_tiff(probe)
         case _:
-            return _measure_heif(probe), 0
+            return Measured(_measure_heif(probe), 0, costs.HEIF)
 
 
 def check_end(probe: Probe, start: int) -> None:
@@ -197,9 +210,8 @@ def translated(name: str) -> Iterator[None]:
         raise broken(name, str(error) or type(error).__name__) from error
 
 
-def _measure_jpeg(probe: Probe) -> tuple[Size, int]:
-    """The size, and where the picture's data begin."""
-    place, size = 2, None
+def _measure_jpeg(probe: Probe) -> Measured:
+    place, frame = 2, None
     while True:
         place, marker = _next_marker(probe, place)
         if marker in _ALONE:
@@ -210,13 +222,22 @@ def _measure_jpeg(probe: Probe) -> tuple[Size, int]:
         if length < 2:
             raise broken("JPEG", "a segment without a length")
         if marker in _FRAMES:
-            height, width = probe.numbers(">HH", place + 3)
-            size = (width, height)
-        place += length
+            frame = _jpeg_frame(probe, place, marker)
         if marker == 0xDA:
-            if size is None:
+            if frame is None:
                 raise broken("JPEG", "its picture has no size")
-            return size, place
+            (scanned,) = probe.at(place + 2, 1)
+            size = (frame.width, frame.height)
+            return Measured(size, place + length, costs.jpeg(frame, scanned))
+        place += length
+
+
+def _jpeg_frame(probe: Probe, place: int, marker: int) -> costs.JpegFrame:
+    height, width, channels = probe.numbers(">HHB", place + 3)
+    samplings = probe.at(place + 8, 3 * channels)[1::3]
+    return costs.JpegFrame(
+        marker, width, height, [(both >> 4, both & 15) for both in samplings]
+    )
 
 
 def _next_marker(probe: Probe, place: int) -> tuple[int, int]:
@@ -235,11 +256,11 @@ def _check_jpeg_end(probe: Probe, picture: int) -> None:
         raise truncated("JPEG")
 
 
-def _measure_png(probe: Probe) -> Size:
+def _measure_png(probe: Probe) -> Measured:
     if probe.at(12, 4) != b"IHDR":
         raise broken("PNG", "it does not begin with its header")
-    width, height = probe.numbers(">II", 16)
-    return width, height
+    width, height, depth, colour = probe.numbers(">IIBB", 16)
+    return Measured((width, height), 33, costs.png(depth, colour))
 
 
 def _check_png_end(probe: Probe, start: int) -> None:
@@ -320,11 +341,30 @@ def _check_heif_end(probe: Probe) -> None:
         raise truncated("HEIF")
 
 
-def _measure_tiff(probe: Probe) -> Size:
+def _measure_tiff(probe: Probe) -> Measured:
     probe.file.seek(0)
     with translated("TIFF"):
-        tags = TiffImageFile(probe.file).tag_v2
-        return int(tags[256]), int(tags[257])
+        image = TiffImageFile(probe.file)
+        tags = image.tag_v2
+        width, height = int(tags[256]), int(tags[257])
+        strip = _strip_pixels(tags, width, height) * _bits(tags) / 8
+        if tags.get(259, 1) == 1:  # not compressed: read as it is
+            strip = 0
+        cost = costs.tiff(image.mode, strip / max(1, width * height))
+        return Measured((width, height), 8, cost)
+
+
+def _strip_pixels(tags: Any, width: int, height: int) -> int:
+    """Pixels of one strip or tile, which is decompressed in whole."""
+    if 322 in tags:
+        return int(tags[322]) * int(tags.get(323, height))
+    return width * min(height, int(tags.get(278, height)))
+
+
+def _bits(tags: Any) -> int:
+    """Bits of a decompressed pixel; those of YCbCr become RGBA on the way."""
+    bits = tags.get(258, (1,))
+    return 32 if tags.get(262) == 6 else sum(map(int, bits))
 
 
 def _check_tiff_end(probe: Probe) -> None:
@@ -349,3 +389,16 @@ def open_heif(file: BinaryIO) -> ImageFile.ImageFile:
     plugin = importlib.import_module("pillow_heif.as_plugin")
     opened: ImageFile.ImageFile = plugin.HeifImageFile(file)
     return opened
+
+
+class FirstOfWebP(WebPImageFile):
+    """A WebP of which only the first frame is wanted.
+
+    Its decoder is let go of as soon as that frame is decoded, before Pillow makes a
+    picture of it: 12 bytes per pixel at most instead of 16.
+    """
+
+    def _get_next(self) -> tuple[bytes, int, int]:
+        frame = super()._get_next()
+        self._decoder = None
+        return frame

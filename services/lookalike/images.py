@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import re
+import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -22,16 +24,18 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from lookalike import formats
 from lookalike.errors import BadImage, Misconfigured
+from lookalike.resizing import resized
 
 THUMBNAIL_TYPE = "image/jpeg"
 
-Box = tuple[float, float, float, float]  # left, top, right, bottom
-
 _QUIET = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_LARGE_BYTES = 16_000_000
+# So many pictures of more than that are decoded at once, since each may take up to
+# ``max_decode_bytes``. More than there are cores would not be faster anyway.
+_large_ones = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
 _MOST_SCANS = 100  # of a JPEG; progressive ones have about ten
 _TURNS = {  # what undoes each EXIF orientation
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,6 +68,7 @@ class Limits:
     max_bytes: int = 20 * 2**20
     max_pixels: int = 40_000_000
     max_side: int = 16_384
+    max_decode_bytes: int = 200_000_000
 
     def __post_init__(self) -> None:
         """Refuse formats that could never be read.
@@ -102,8 +107,14 @@ def read_header(file: BinaryIO, limits: Limits) -> Header:
     """Format and size of an image file, without decoding it.
 
     Raises:
-        BadImage: empty, too large, not of an accepted format, or cut short.
+        BadImage: empty, too large, not of an accepted format, cut short, or more than
+            memory holds once it is decoded.
     """
+    name, measured = _examined(file, limits)
+    return Header(name, *measured.size)
+
+
+def _examined(file: BinaryIO, limits: Limits) -> tuple[str, formats.Measured]:
     length = file.seek(0, io.SEEK_END)
     if length == 0:
         raise BadImage("the image is empty: 0 bytes", code="image_empty")
@@ -113,10 +124,11 @@ def read_header(file: BinaryIO, limits: Limits) -> Header:
     file.seek(0)
     name = _accepted(file.read(512), limits)
     probe = formats.Probe(file, length, name)
-    size, start = formats.measure(probe)
-    _check_size(size, name, limits)
-    formats.check_end(probe, start)
-    return Header(name, *size)
+    measured = formats.measure(probe)
+    _check_size(measured.size, name, limits)
+    _check_cost(measured.size, measured.cost, name, limits)
+    formats.check_end(probe, measured.start)
+    return name, measured
 
 
 def decode_square(
@@ -129,14 +141,13 @@ def decode_square(
     Raises:
         BadImage: the bytes are not an image that is accepted, or cannot be decoded.
     """
-    name = read_header(io.BytesIO(data), limits).format
-    with formats.translated(name), _opened(data, name, limits) as image:
+    with _opened(data, limits) as image:
         width, height = _draft(image, 2 * geometry.resize)
         image.load()
         # The square is in the middle, so it may be cut out first and turned after.
         half = min(width, height) * geometry.side / geometry.resize / 2
         box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
-        square = _resized(image, (geometry.side, geometry.side), box)
+        square = resized(image, (geometry.side, geometry.side), box)
         return np.asarray(_upright(square, image).convert("RGB"))
 
 
@@ -148,14 +159,13 @@ def thumbnail(data: bytes, side: int, limits: Limits) -> bytes:
     Raises:
         BadImage: the bytes are not an image that is accepted, or cannot be decoded.
     """
-    name = read_header(io.BytesIO(data), limits).format
-    with formats.translated(name), _opened(data, name, limits) as image:
+    with _opened(data, limits) as image:
         full = image.size
         scale = min(1, side / max(full))
         size = (max(1, round(full[0] * scale)), max(1, round(full[1] * scale)))
         width, height = _draft(image, min(size))
         image.load()
-        small = _upright(_resized(image, size, (0, 0, width, height)), image)
+        small = _upright(resized(image, size, (0, 0, width, height)), image)
         out = io.BytesIO()
         small.save(out, "JPEG", quality=80)
         return out.getvalue()
@@ -199,6 +209,22 @@ def _check_size(size: formats.Size, name: str, limits: Limits) -> None:
         )
 
 
+def _check_cost(size: formats.Size, cost: float, name: str, limits: Limits) -> None:
+    """Refuse what would take more memory to decode than it may."""
+    width, height = size
+    needed = round(width * height * cost)
+    if needed <= limits.max_decode_bytes:
+        return
+    accepted = int(limits.max_decode_bytes / cost)
+    raise BadImage(
+        f"the image is {width} x {height} pixels, and a {name} like it takes "
+        f"{needed} bytes to decode; at most {accepted} pixels of such a {name} are "
+        f"accepted, or {limits.max_pixels} as a baseline JPEG",
+        code="image_too_large",
+        extra={"limit": accepted, "needs_bytes": needed},
+    )
+
+
 # --- decoding ------------------------------------------------------------------------
 
 
@@ -211,16 +237,26 @@ def _hush() -> None:
 
 
 @contextmanager
-def _opened(data: bytes, name: str, limits: Limits) -> Iterator[ImageFile.ImageFile]:
+def _opened(data: bytes, limits: Limits) -> Iterator[ImageFile.ImageFile]:
     """The picture, not decoded yet, its size as Pillow sees it checked once more.
 
     Through the one plugin: ``Image.open`` would guess among all formats again.
+
+    Raises:
+        BadImage: it is not accepted, or anything inside the block was raised.
     """
-    file = io.BytesIO(data)
+    name, measured = _examined(io.BytesIO(data), limits)
     if name == "JPEG":
         _check_scans(data)
-    with _PLUGINS[name](file) as image:
+    width, height = measured.size
+    is_large = width * height * measured.cost > _LARGE_BYTES
+    with (
+        _large_ones if is_large else nullcontext(),
+        formats.translated(name),
+        _PLUGINS[name](io.BytesIO(data)) as image,
+    ):
         _check_size(image.size, name, limits)
+        _check_cost(image.size, measured.cost, name, limits)
         yield image
 
 
@@ -235,7 +271,7 @@ def _check_scans(data: bytes) -> None:
 _PLUGINS: dict[str, Callable[[BinaryIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
-    "WEBP": WebPImageFile,
+    "WEBP": formats.FirstOfWebP,
     "GIF": GifImageFile,
     "TIFF": TiffImageFile,
     "HEIF": formats.open_heif,
@@ -253,48 +289,6 @@ def _draft(image: ImageFile.ImageFile, shorter: int) -> tuple[float, float]:
         return image.size
     _, (_, _, width, height) = drafted
     return width, height
-
-
-def _resized(image: Image.Image, size: tuple[int, int], box: Box) -> Image.Image:
-    """A part of the picture at another size, in mode RGB or L."""
-    full = _resizable(image)
-    small = full.resize(size, Image.Resampling.BILINEAR, box)
-    if small.mode in ("RGBA", "LA"):
-        white = Image.new("RGBA", size, "white")
-        return Image.alpha_composite(white, small.convert("RGBA")).convert("RGB")
-    if small.mode in ("RGB", "L"):
-        return small
-    return _grey(small, full)
-
-
-def _resizable(image: Image.Image) -> Image.Image:
-    """The picture in a mode in which neighbouring pixels may be averaged."""
-    mode = image.mode
-    if mode in ("I;16", "I", "F"):
-        return image
-    if mode.startswith("I;16"):
-        return image.convert("I")
-    if "transparency" in image.info or mode in ("PA", "La", "RGBa"):
-        return image.convert("RGBA")
-    if mode in ("RGB", "L", "RGBA", "LA"):
-        return image
-    return image.convert("L" if mode == "1" else "RGB")
-
-
-def _grey(small: Image.Image, full: Image.Image) -> Image.Image:
-    """A picture of wide numbers in 8 bits.
-
-    Whole numbers fill 16 bits. Anything else has no fixed range: it is stretched
-    between its least and greatest value.
-    """
-    low, high = 0.0, 65535.0
-    if small.mode != "I;16":
-        least, greatest = np.ravel(full.getextrema())
-        if small.mode == "F" or least < low or greatest > high:
-            low, high = float(least), float(greatest)
-    values = np.asarray(small, np.float64)
-    scaled = (values - low) * (255 / ((high - low) or 1))
-    return Image.fromarray(np.rint(scaled).clip(0, 255).astype(np.uint8))
 
 
 def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookalike.collections import Collection, check_metadata, shorten
+from lookalike.collections import Collection, Team, check_metadata, shorten
 from lookalike.errors import (
     BackboneMismatch,
     BadEmbedding,
@@ -16,15 +16,21 @@ from lookalike.errors import (
     BadInput,
     BadMetadata,
     BadRequest,
+    JobNotFound,
     LookalikeError,
     Misconfigured,
+    OriginalMissing,
     Unavailable,
 )
+from lookalike.failpoints import failpoint
+from lookalike.idempotency import RequestDigest, digest_of, overtaken
 from lookalike.images import Geometry, Limits, decode_square, read_header
 from lookalike.interfaces import (
+    Accepted,
     BlobStore,
     Embedder,
     Failure,
+    Idempotency,
     ImageId,
     IndexRow,
     Job,
@@ -95,6 +101,9 @@ class Intake:
     An entry that cannot be accepted becomes a failure of the job and never harms its
     neighbours. Long requests are recorded in parts, so memory stays constant. Nothing
     counts as accepted before ``finish`` returns.
+
+    With an idempotency key the same request makes one job, however often it comes: a
+    repeat is read and compared, and records nothing.
     """
 
     def __init__(
@@ -107,11 +116,15 @@ class Intake:
         *,
         max_metadata_bytes: int,
         chunk_images: int,
+        idempotency_key: str | None = None,
     ) -> None:
         self._ledger = ledger
         self._blobs = blobs
         self._queue = queue
         self._collection = collection
+        self._key = idempotency_key
+        self._digest = RequestDigest("ingest", collection.uid)
+        self._earlier: Job | None = None  # made by a request with this key
         self._limits = limits
         self._max_metadata_bytes = max_metadata_bytes
         self._chunk_images = chunk_images
@@ -139,6 +152,8 @@ class Intake:
             staged.discard()
             self.refuse(error, image_id)
             return
+        if self._key is not None:
+            self._digest.add("taken", image_id, image.digest, dict(image.metadata))
         self._checked.append(_Checked(staged, image))
         self._next()
 
@@ -147,6 +162,8 @@ class Intake:
         known = (
             image_id if isinstance(image_id, str) and _is_valid_id(image_id) else None
         )
+        if self._key is not None:
+            self._digest.add("refused", known, error.code)
         self._only_error = error if self._count == 0 else None
         self._failures.append(
             Failure(
@@ -167,12 +184,20 @@ class Intake:
             BadInput: every entry was refused; nothing was recorded. With one entry
                 this is its own error, otherwise ``BadImage`` with the code
                 ``all_refused`` and the failures.
+            IdempotencyConflict: the key is that of another request.
+            IdempotencyInUse: another request with this key is being read.
         """
         if self._count == 0:
             raise BadRequest("The request holds no image.", code="no_images")
-        if self._job is None and not self._checked:
+        is_first = self._job is None and self._earlier is None
+        if is_first and not self._checked:
             raise self._all_refused()
         return self._accept(more=False)
+
+    @property
+    def replayed(self) -> bool:
+        """Whether an earlier request had made the job that ``finish`` gave back."""
+        return self._earlier is not None
 
     def abandon(self) -> None:
         """Give up: discard what was not recorded, close the job of what was."""
@@ -208,19 +233,57 @@ class Intake:
             self._accept(more=True)
 
     def _accept(self, *, more: bool) -> Job:
+        if self._earlier is not None:
+            return self._compare(self._earlier, more=more)
         self._blobs.keep([entry.staged for entry in self._checked])
-        accepted = self._ledger.accept(
-            self._collection,
-            [entry.image for entry in self._checked],
-            self._failures,
-            job=self._job,
-            more=more,
-        )
-        self._job = accepted.job.id
+        failpoint("accept.blobs_kept")
+        accepted = self._record(more=more)
+        if accepted.replayed:
+            self._earlier = accepted.job
+        else:
+            self._job = accepted.job.id
         self._checked.clear()
         self._failures.clear()
         ring(self._queue, accepted.work, self._chunk_images)
+        failpoint("accept.rung")
         return accepted.job
+
+    def _record(self, *, more: bool) -> Accepted:
+        try:
+            return self._ledger.accept(
+                self._collection,
+                [entry.image for entry in self._checked],
+                self._failures,
+                job=self._job,
+                more=more,
+                idempotency=self._idempotency(more=more),
+            )
+        except JobNotFound as error:
+            if self._key is None:
+                raise
+            raise overtaken() from error
+
+    def _compare(self, earlier: Job, *, more: bool) -> Job:
+        """Forget a part that is recorded already; after the last, see if all was."""
+        for entry in self._checked:
+            entry.staged.discard()
+        self._checked.clear()
+        self._failures.clear()
+        if more:
+            return earlier
+        idempotency = self._idempotency(more=False)
+        try:
+            return self._ledger.accept(
+                self._collection, [], job=earlier.id, idempotency=idempotency
+            ).job
+        except JobNotFound as error:
+            # The key was forgotten in the meantime, so nothing was compared.
+            raise overtaken() from error
+
+    def _idempotency(self, *, more: bool) -> Idempotency | None:
+        if self._key is None:
+            return None
+        return Idempotency(self._key, None if more else self._digest.text())
 
     def _all_refused(self) -> BadInput:
         if self._only_error is not None and self._count == 1:
@@ -246,6 +309,29 @@ def ring(queue: JobQueue, work: Sequence[WorkId], chunk_images: int) -> None:
     """Tell the workers about work, in chunks of one message each."""
     for start in range(0, len(work), chunk_images):
         queue.ring(work[start : start + chunk_images])
+
+
+def retry_failures(
+    ledger: Ledger,
+    queue: JobQueue,
+    team: Team,
+    job_id: JobId,
+    chunk_images: int,
+    idempotency_key: str | None = None,
+) -> Accepted:
+    """Try again, as a new job, what of a job failed and can succeed.
+
+    Raises:
+        JobNotFound: there is no such job.
+        NothingToRetry: none of its failures can be tried again.
+        IdempotencyConflict: the key is that of another request.
+    """
+    idempotency = None
+    if idempotency_key is not None:
+        idempotency = Idempotency(idempotency_key, digest_of("retry", job_id))
+    accepted = ledger.retry(team, job_id, idempotency)
+    ring(queue, accepted.work, chunk_images)
+    return accepted
 
 
 def reconcile(ledger: Ledger, queue: JobQueue, *, chunk_images: int) -> int:
@@ -277,9 +363,13 @@ def index_images(
             reconciler rings again.
     """
     waiting = dict.fromkeys(ids)
-    while waiting and (claimed := ledger.claim(list(waiting))):
+    room = len(waiting)
+    while waiting and room and (claimed := ledger.claim(list(waiting)[:room])):
+        # While several teams wait, work of others comes in place of some of this. A
+        # message is over when as much was done as it names: its time is limited.
+        room -= len(claimed)
         for work in claimed:
-            del waiting[work.id]
+            waiting.pop(work.id, None)
         by_collection: dict[str, list[Work]] = {}
         for work in claimed:
             by_collection.setdefault(work.collection.uid, []).append(work)
@@ -348,7 +438,9 @@ class _Indexer:
         metas = [work for work in claimed if work.operation is Operation.META]
         deletes = [work for work in claimed if work.operation is Operation.DELETE]
         if deletes:
+            failpoint("index.deleting")
             self._index.delete(self._collection, [work.key for work in deletes])
+            failpoint("index.deleted")
             self._done(deletes)
         if puts or metas:
             rows, missing = self._with_stored_vectors(metas)
@@ -356,7 +448,9 @@ class _Indexer:
                 check_backbone(self._collection, self._embedder)
             rows += self._embedded([*puts, *missing])
             if rows:
+                failpoint("index.upserting")
                 self._index.upsert(self._collection, [row for _, row in rows])
+                failpoint("index.upserted")
             self._done(work for work, _ in rows)
         return self._results
 
@@ -387,7 +481,7 @@ class _Indexer:
         for work in puts:
             try:
                 decoded.append((work, self._decode(work, self._embedder.geometry)))
-            except BadImage as error:
+            except (BadImage, OriginalMissing) as error:
                 self._fail(work, error)
             except MemoryError:
                 # A worker that let this pass would die, and the next one after it.
@@ -401,6 +495,7 @@ class _Indexer:
         return self._rows(decoded)
 
     def _decode(self, work: Work, geometry: Geometry) -> Pixels:
+        failpoint("decode.started")
         data = self._blobs.read(self._collection.team, work.digest)
         return decode_square(data, geometry, self._limits)
 

@@ -7,11 +7,11 @@ implements them in memory, and ``tests/contract`` holds fake and real to one beh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import BinaryIO, NewType, Protocol
+from typing import BinaryIO, Literal, NewType, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -134,6 +134,19 @@ class VectorIndex(Protocol):
     def count(self, collection: Collection) -> int:
         """How many rows are stored, as far as the engine knows by now."""
 
+    def rows(
+        self,
+        collection: Collection,
+        after: ImageKey | None,
+        limit: int,
+        upto: ImageKey | None = None,
+    ) -> list[tuple[ImageKey, int]]:
+        """The next keys in order, each with its gen: ``limit`` of them, or the rest.
+
+        Every write that ended before the call is seen. With ``upto`` no key beyond
+        it comes, and the call costs less.
+        """
+
     def settle(self, collection: Collection) -> None:
         """Called when a burst of writes has ended: a chance to tidy up for reading."""
 
@@ -158,6 +171,19 @@ class StagedBlob(Protocol):
         """Forget the bytes; does nothing once they were kept."""
 
 
+Named = Callable[[Team, Sequence[Digest]], set[Digest]]  # those that are needed
+Stop = Callable[[], bool]  # asked now and then: whether to come to an end early
+
+
+@dataclass(frozen=True)
+class Swept:
+    """How many originals a sweep moved."""
+
+    set_aside: int = 0
+    brought_back: int = 0
+    removed: int = 0
+
+
 class BlobStore(Protocol):
     """Keeps original images, content-addressed, per team.
 
@@ -168,13 +194,43 @@ class BlobStore(Protocol):
         """Start to take in the bytes of one image."""
 
     def keep(self, staged: Sequence[StagedBlob]) -> None:
-        """Put bytes under their digests; on return they survive a power cut."""
+        """Put bytes under their digests; on return they survive a power cut.
+
+        They count as new from now on, even those that were there already.
+
+        Raises:
+            StorageFull: there is no room for them.
+        """
 
     def read(self, team: Team, digest: Digest) -> bytes:
-        """The bytes of an original."""
+        """The bytes of an original; one that was set aside comes back by this.
+
+        Raises:
+            OriginalMissing: it is not there, although others of the team are.
+        """
+
+    def missing(self, team: Team, digests: Sequence[Digest]) -> set[Digest]:
+        """Those of the digests under which nothing can be read."""
+
+    def sweep(self, named: Named, older_than_seconds: float, stop: Stop) -> Swept:
+        """Set aside old originals that nothing names, and remove those set aside.
+
+        Each step is for what is older than that: an original since it was last kept,
+        one set aside since it was. What is named by then comes back. So an original
+        is safe if what names it is recorded within that time of ``keep``. Derived
+        files of what was removed go too. One sweep runs at a time; another that is
+        begun meanwhile does nothing. A large store takes several calls.
+        """
+
+    def free_bytes(self) -> int:
+        """How much room there is for more."""
 
     def check(self, team: Team) -> None:
-        """Return if originals can be written now."""
+        """Return if originals can be written now.
+
+        Raises:
+            StorageFull: there is no room for a single one.
+        """
 
     def cached(self, team: Team, name: str) -> bytes | None:
         """A derived file (a thumbnail) if it was stored before."""
@@ -309,6 +365,37 @@ class Accepted:
 
     job: Job
     work: list[WorkId] = field(default_factory=list)
+    replayed: bool = False  # an earlier request had made this job; nothing was recorded
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """What tells a request that is sent again from another one."""
+
+    key: str  # unique in a team while it is remembered
+    digest: str | None  # of the whole request; None: its end is not known yet
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """How many images wait to be worked on."""
+
+    team: int
+    all: int  # of every team
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """What the ledger knows of one primary key of the index."""
+
+    key: ImageKey
+    gen: int  # the newest operation on the image
+    born_gen: int  # vectors from before this are of a life that a deletion ended
+    indexed_gen: int  # equals gen: the index holds (or has lost) it as wanted
+    want: Literal["present", "absent"]
+    has_pending: bool  # work that may still write the image
+    failed: str | None  # the code of the failure of the newest operation, if it failed
+    digest: Digest
 
 
 class Catalogue(Protocol):
@@ -366,8 +453,10 @@ class Images(Protocol):
 class Ledger(Catalogue, Images, Protocol):
     """The record of what was accepted and what became of it.
 
-    Each method is one transaction, durable when it returns. Every method raises
-    ``LedgerUnavailable`` when the database does not answer.
+    What a method recorded is durable when it returns. Each is one transaction, but
+    for those that go through much: ``retry``, ``cancel`` and ``prune`` make many. Every
+    method raises ``LedgerUnavailable`` when the database does not answer, and those
+    that write raise ``StorageFull`` when its disk has no room.
     """
 
     def accept(
@@ -378,11 +467,18 @@ class Ledger(Catalogue, Images, Protocol):
         *,
         job: JobId | None = None,
         more: bool = False,
+        idempotency: Idempotency | None = None,
     ) -> Accepted:
         """Record a job: its images, their work rows, and what was refused already.
 
         A long request is accepted in parts: ``more`` keeps the job open (it cannot
         finish yet), ``job`` names the open job that a later part belongs to.
+
+        With ``idempotency`` (given with every part, its digest with the last) a
+        request that was recorded before is not recorded again: the job of the first
+        one comes back, ``replayed``. If that is so with the first part, give the last
+        one with the job and the digest, which compares; the parts between are not
+        needed.
 
         An image whose id, bytes and metadata are recorded already, and that is
         indexed, counts as ``unchanged`` and makes no work. If only its metadata
@@ -391,6 +487,10 @@ class Ledger(Catalogue, Images, Protocol):
 
         Raises:
             CollectionNotFound: the collection was deleted meanwhile.
+            JobNotFound: ``job`` is not open (any more), or another request has taken
+                its key over.
+            IdempotencyConflict: the key is that of a request with other content.
+            IdempotencyInUse: another request with this key is being recorded.
         """
 
     def update_metadata(
@@ -403,11 +503,52 @@ class Ledger(Catalogue, Images, Protocol):
         """
 
     def delete_images(
-        self, collection: Collection, image_ids: Sequence[ImageId]
+        self,
+        collection: Collection,
+        image_ids: Sequence[ImageId],
+        *,
+        job: JobId | None = None,
+        more: bool = False,
+        idempotency: Idempotency | None = None,
     ) -> Accepted:
         """Delete those images that exist; from the return on none can be found.
 
-        The job's total is the number that existed.
+        The job's total is the number that existed. ``job``, ``more`` and
+        ``idempotency`` are as with ``accept``.
+
+        Raises:
+            CollectionNotFound, JobNotFound, IdempotencyConflict, IdempotencyInUse: as
+                with ``accept``.
+        """
+
+    def retry(
+        self, team: Team, job_id: JobId, idempotency: Idempotency | None = None
+    ) -> Accepted:
+        """Try a job's retryable failures again, as a new job with the same positions.
+
+        Left out is what was refused before it was kept, and images that were ingested
+        again, changed or deleted since. The counts of the old job stay as they are.
+
+        Raises:
+            JobNotFound: there is no such job.
+            NothingToRetry: nothing is left after that.
+            IdempotencyConflict, IdempotencyInUse: as with ``accept``.
+        """
+
+    def cancel(self, team: Team, job_id: JobId) -> Job:
+        """End what no one has begun of a job, as failed with the code ``cancelled``.
+
+        Deletions go on, since they hold from the moment of their request. A finished
+        job stays as it is, and so does work that is held by someone now.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+
+    def backlog(self, team: Team) -> Backlog:
+        """How many images wait to be worked on; quick, however many there are.
+
+        Where counting takes long, the answer may be a few seconds old.
         """
 
     def claim(self, ids: Sequence[WorkId]) -> list[Work]:
@@ -416,6 +557,10 @@ class Ledger(Catalogue, Images, Protocol):
         Rows that are finished, leased to another or superseded are not returned.
         Work that several attempts left unanswered comes one piece at a time, and an
         image once at a time, so ask again with the same ids until nothing comes.
+
+        While work of several teams is pending, the ids only say how much to take: the
+        room is shared equally among teams with due work, so other ids can come back
+        as well. Work that gave up its place is due at once.
         """
 
     def finish(self, results: Sequence[Result]) -> list[JobId]:
@@ -432,7 +577,10 @@ class Ledger(Catalogue, Images, Protocol):
         """Pending work that no one holds and no one was rung for lately.
 
         Work out of attempts ends here as failed, ``attempts_exhausted``. Each id
-        given back counts as rung for.
+        given back counts as rung for. The teams take turns.
+
+        Only one of all ledgers on a database sweeps: the others get nothing, until
+        that one has not asked for a while.
         """
 
     def job(self, team: Team, job_id: JobId) -> Job:
@@ -464,7 +612,39 @@ class Ledger(Catalogue, Images, Protocol):
         """Make all pending work due now, whoever held it.
 
         Only for a process which knows that no other works on this ledger: those that
-        held the work are gone.
+        held the work, or swept, are gone.
+        """
+
+    def turn(self, name: str, every_seconds: float) -> bool:
+        """Whether it is this caller's turn to do something that is done now and then.
+
+        True for one caller in so many seconds, of all processes on this ledger.
+        """
+
+    def states(
+        self, collection: Collection, after: ImageKey | None, limit: int
+    ) -> list[KeyState]:
+        """The next keys in order, at most ``limit``; those of deleted images too."""
+
+    def repair(self, collection: Collection, keys: Sequence[ImageKey]) -> list[WorkId]:
+        """Have the newest state of those images written to the index once more.
+
+        Left out is what has work pending already, what failed (nothing can be written
+        of it), and keys that the ledger does not know.
+
+        Raises:
+            CollectionNotFound: the collection was deleted meanwhile.
+        """
+
+    def named_digests(self, team: Team, digests: Sequence[Digest]) -> set[Digest]:
+        """Those of the digests whose originals some image of the team needs."""
+
+    def prune(self, keep_days: float) -> int:
+        """Forget what ended long ago; gives back how many rows that were.
+
+        That is: jobs finished before that, with their failures; traces of images
+        deleted before that; idempotency keys that have expired. In short
+        transactions.
         """
 
     def check(self) -> None:
@@ -484,6 +664,13 @@ class JobQueue(Protocol):
         """Tell some worker about this work, soon; never blocks, never raises.
 
         A lost ring is harmless: the reconciler rings again for what is pending.
+        """
+
+    def check(self) -> None:
+        """Return if a ring reaches the workers' queue now.
+
+        Raises:
+            Unavailable: code ``queue_unavailable``; work waits for the reconciler.
         """
 
     def close(self) -> None:

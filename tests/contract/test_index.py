@@ -20,7 +20,7 @@ import pytest
 
 from fakes import MemoryIndex
 from lookalike.backends.milvus import MilvusIndex
-from lookalike.backends.milvus_connection import Timeouts
+from lookalike.backends.milvus_guard import Timeouts
 from lookalike.collections import (
     DEFAULT_TEAM,
     Collection,
@@ -315,6 +315,85 @@ def test_filters_mean_on_the_engine_what_they_mean_in_memory(
             key(number) for number, held in enumerate(metadata) if matches(wanted, held)
         }
         assert {hit.key for hit in hits} == expected, wanted
+
+
+def test_rows_come_in_order_of_key_with_their_gens(
+    index: VectorIndex, collection: Collection
+) -> None:
+    order = [ImageKey(secrets.token_hex(16)) for _ in range(1_300)]
+    vectors = random_vectors(len(order))
+    index.upsert(
+        collection,
+        [IndexRow(order[n], n + 1, vector, {}) for n, vector in enumerate(vectors)],
+    )
+
+    pages = walked(index, collection, limit=500)
+
+    held = sorted((key, n + 1) for n, key in enumerate(order))
+    assert [row for page in pages for row in page] == held
+    assert [len(page) for page in pages] == [500, 500, 300]
+
+
+def test_rows_end_where_they_are_told_to(
+    index: VectorIndex, collection: Collection
+) -> None:
+    index.upsert(collection, rows_of(random_vectors(30)))
+
+    some = index.rows(collection, key(4), 100, key(9))
+    few = index.rows(collection, key(4), 2, key(9))
+    none = index.rows(collection, key(29), 100)
+
+    assert [found for found, _ in some] == [key(n) for n in range(5, 10)]
+    assert [found for found, _ in few] == [key(5), key(6)]
+    assert none == []
+
+
+def test_rows_show_every_write_at_once_and_each_key_once(
+    index: VectorIndex, collection: Collection
+) -> None:
+    first = random_vectors(6)
+    for gen in (1, 2, 3):
+        index.upsert(collection, [IndexRow(key(0), gen, first[gen], {})])
+        assert index.rows(collection, None, 10) == [(key(0), gen)]
+    index.upsert(collection, [IndexRow(key(1), 4, first[4], {})])
+
+    index.delete(collection, [key(0)])
+
+    assert index.rows(collection, None, 10) == [(key(1), 4)]
+
+
+def test_rows_are_complete_over_flushed_and_fresh_writes(
+    index: VectorIndex, collection: Collection
+) -> None:
+    vectors = random_vectors(900)
+    index.upsert(collection, rows_of(vectors[:600]))
+    index.settle(collection)
+    newer = [replace(row, gen=2) for row in rows_of(vectors)[500:]]
+    index.upsert(collection, newer)
+    index.delete(collection, [key(number) for number in range(0, 900, 3)])
+
+    rows = [row for page in walked(index, collection, limit=128) for row in page]
+
+    kept = [number for number in range(900) if number % 3]
+    assert rows == [(key(n), 2 if n >= 500 else 1) for n in kept]
+
+
+def test_an_empty_collection_has_no_rows(
+    index: VectorIndex, collection: Collection
+) -> None:
+    assert index.rows(collection, None, 10) == []
+
+
+def walked(
+    index: VectorIndex, collection: Collection, limit: int
+) -> list[list[tuple[ImageKey, int]]]:
+    """All pages of a collection's rows."""
+    pages = []
+    after: ImageKey | None = None
+    while page := index.rows(collection, after, limit):
+        pages.append(page)
+        after = page[-1][0]
+    return pages
 
 
 def fast_reader(index: VectorIndex) -> VectorIndex:

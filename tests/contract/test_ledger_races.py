@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -9,15 +10,14 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
+from ledger_workers import Index, Task, at_once
 from ledgers import (
     DATABASES,
     a_collection,
@@ -34,18 +34,14 @@ from ledgers import (
 )
 from lookalike.backends.ledger import SqlLedger
 from lookalike.collections import DEFAULT_TEAM, Collection
-from lookalike.errors import CollectionNotFound
+from lookalike.errors import CollectionNotFound, NothingToRetry
 from lookalike.interfaces import (
     ImageId,
     ImageState,
     Job,
     JobId,
-    Operation,
-    Work,
     WorkId,
 )
-
-T = TypeVar("T")
 
 
 @pytest.fixture(params=DATABASES)
@@ -64,71 +60,6 @@ def shop(ledger: SqlLedger) -> Collection:
     collection = a_collection()
     ledger.create_collection(collection)
     return collection
-
-
-def at_once(tasks: Sequence[Callable[[], T]]) -> list[T]:
-    """What each gives back, all started at the same moment."""
-    gate = threading.Barrier(len(tasks))
-
-    def run(task: Callable[[], T]) -> T:
-        gate.wait()
-        return task()
-
-    with ThreadPoolExecutor(len(tasks)) as pool:
-        return list(pool.map(run, tasks))
-
-
-@dataclass(frozen=True)
-class Task:
-    """Claimed work, and the vector it will write."""
-
-    work: Work
-    digest: str
-
-
-@dataclass
-class Index:
-    """Stands for the vector index: what was written last for each image."""
-
-    ledger: SqlLedger
-    rows: dict[str, tuple[Operation, str]] = field(default_factory=dict)
-
-    def begin(self, works: Sequence[Work]) -> list[Task]:
-        """Embed the pictures; for new metadata only, read the stored vectors."""
-        return [
-            Task(work, self.rows.get(work.key, (None, work.digest))[1])
-            if work.operation is Operation.META
-            else Task(work, work.digest)
-            for work in works
-        ]
-
-    def write(self, tasks: Sequence[Task]) -> None:
-        """Write to the index; one image at a time, as threads do."""
-        for task in tasks:
-            self.rows[task.work.key] = (task.work.operation, task.digest)
-
-    def end(self, tasks: Sequence[Task]) -> None:
-        """Write to the index, and say so."""
-        self.write(tasks)
-        self.ledger.finish(done([task.work for task in tasks]))
-
-    def do(self, works: Sequence[Work]) -> None:
-        """Do work from its beginning to its end."""
-        self.end(self.begin(works))
-
-    def work_off(self) -> None:
-        """Do all the work there is, until nothing is due any more."""
-        while rung := self.ledger.due(500):
-            while claimed := self.ledger.claim(rung):
-                self.do(claimed)
-
-    def check(self, collection: Collection) -> None:
-        """It holds the newest form of every image that is indexed."""
-        for image in self.ledger.images(collection, None, 100_000):
-            if image.state is ImageState.INDEXED:
-                operation, digest = self.rows[image.key]
-                assert operation is not Operation.DELETE
-                assert digest == image.digest
 
 
 # --- threads -------------------------------------------------------------------------
@@ -360,13 +291,34 @@ class Story:
         self.index.write(self.index.begin(self.later.claim(self.made[-3:])))
 
     def fail(self) -> None:
-        self.ledger.finish(failed([task.work for task in self.taken()]))
+        ends = failed([task.work for task in self.taken()])
+        is_retryable = self.chance.random() < 0.5
+        self.ledger.finish([replace(end, retryable=is_retryable) for end in ends])
 
     def release(self) -> None:
         self.ledger.release([task.work.id for task in self.taken()], 0)
 
     def sweep(self) -> None:
         self.made += self.later.due(5)
+
+    def cancel(self) -> None:
+        if self.jobs:
+            job = self.ledger.cancel(DEFAULT_TEAM, self.a_job())
+            assert self.ledger.cancel(DEFAULT_TEAM, job.id) == job
+
+    def retry(self) -> None:
+        if self.jobs:
+            with contextlib.suppress(NothingToRetry):
+                self.made += self.ledger.retry(DEFAULT_TEAM, self.a_job()).work
+
+    def repair(self) -> None:
+        keys = [state.key for state in self.ledger.states(self.shop, None, 100)]
+        self.made += self.ledger.repair(
+            self.shop, self.chance.sample(keys, k=len(keys) // 2)
+        )
+
+    def a_job(self) -> JobId:
+        return self.chance.choice(sorted(self.jobs))
 
     def taken(self) -> list[Task]:
         self.chance.shuffle(self.held)
@@ -396,7 +348,7 @@ def test_in_any_order_of_events_every_image_counts_once(
         story = Story(ledger, later, shop, random.Random(seed), index)
         events = [story.accept, story.accept, story.delete, story.claim, story.claim]
         events += [story.write, story.write, story.fail, story.die, story.release]
-        events += [story.sweep]
+        events += [story.sweep, story.cancel, story.retry, story.repair]
 
         for _hour in range(5):
             for _step in range(20):

@@ -538,7 +538,7 @@ def test_a_schema_of_another_version_is_refused(url: str, ledger: SqlLedger) -> 
         connection.execute(text("UPDATE schema SET version = version + 1"))
     engine.dispose()
 
-    with pytest.raises(Misconfigured, match="schema 2"):
+    with pytest.raises(Misconfigured, match="schema 3"):
         SqlLedger(url)
 
 

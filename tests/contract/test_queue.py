@@ -55,6 +55,10 @@ def eventually(is_true: Callable[[], bool]) -> bool:
     return is_true()
 
 
+def test_a_queue_that_works_says_nothing(queue: JobQueue) -> None:
+    queue.check()
+
+
 def test_every_rung_id_is_handled_once(queue: JobQueue, record: Record) -> None:
     work = ids(*range(100))
 

@@ -326,6 +326,29 @@ def test_a_hung_server_ends_within_the_deadline(
     until(lambda: refusal(embedder, noise(backbone, 1)) is None)
 
 
+def test_callers_of_a_server_that_hangs_soon_fail_at_once(
+    mortal: TritonServer, backbone: Backbone
+) -> None:
+    embedder = embedder_of(mortal)
+    embedder.embed(noise(backbone, 1))
+    mortal.freeze()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: refusal(embedder, noise(backbone, 1)), range(8)))
+    calls, started = embedder.counters.calls, time.monotonic()
+
+    with ThreadPoolExecutor(8) as pool:
+        errors = list(
+            pool.map(lambda _: refusal(embedder, noise(backbone, 1)), range(200))
+        )
+    took, tried = time.monotonic() - started, embedder.counters.calls - calls
+    mortal.thaw()
+
+    assert all(isinstance(error, EmbedderUnavailable) for error in errors)
+    assert took < 2 * TIMEOUT
+    assert tried <= took / 0.5 + 2  # one caller in each interval of the breaker
+    until(lambda: refusal(embedder, noise(backbone, 1)) is None)
+
+
 # --- configurations of backends that are not here ------------------------------------
 
 

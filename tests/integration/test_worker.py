@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from lookalike.backends.celery import CeleryQueue
+from lookalike.errors import Unavailable
 from lookalike.interfaces import WorkId
 from servers import recording_worker
 from servers.processes import Process, lookalike, running
@@ -107,6 +108,24 @@ def test_ringing_returns_at_once_while_redis_hangs(cluster: Cluster) -> None:
     cluster.redis.thaw()
     assert longest < 0.05
     assert cluster.handles(500)
+
+
+def test_a_redis_that_does_not_answer_is_named_within_moments(
+    cluster: Cluster,
+) -> None:
+    cluster.queue.check()
+    cluster.redis.freeze()
+    started = time.monotonic()
+
+    with pytest.raises(Unavailable) as hung:
+        cluster.queue.check()
+    took = time.monotonic() - started
+    cluster.redis.kill()
+    with pytest.raises(Unavailable) as down:
+        cluster.queue.check()
+
+    assert took < 2
+    assert {hung.value.code, down.value.code} == {"queue_unavailable"}
 
 
 def test_work_goes_on_after_redis_came_back_empty(cluster: Cluster) -> None:

@@ -27,8 +27,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VERSION = "2.3.5"
@@ -92,27 +92,162 @@ def own_milvus_server(env: Mapping[str, str]) -> Iterator[str]:
     Raises:
         ServerMissing: it cannot be installed or does not start; says why.
     """
-    uri, stop = _started(env)
-    try:
-        yield uri
-    finally:
-        stop()
+    with running_milvus(env) as server:
+        yield server.uri
 
 
 @functools.cache
 def _started_once() -> str:
-    return _started({})[0]
+    server = MilvusServer({})
+    server.start()
+    return server.uri
 
 
-def _started(env: Mapping[str, str]) -> tuple[str, Callable[[], None]]:
-    install()
-    problem = ""
-    for _ in range(ATTEMPTS):  # another program can take a port before Milvus does
+class MilvusServer:
+    """One server with its own data, which can be killed, frozen and started again.
+
+    Args:
+        env: as for ``own_milvus_server``.
+
+    Raises:
+        ServerMissing: it cannot be installed.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        install()
+        self._env = env
+        self._folder = Path(tempfile.mkdtemp(prefix="lookalike-milvus-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._health = 0
+        self.uri = ""
+        atexit.register(self.stop)
+
+    def start(self) -> None:
+        """Start and wait until it is healthy; on the same ports as before, if any.
+
+        Raises:
+            ServerMissing: it does not start; ends with what it logged.
+        """
+        problem = ""
+        for _ in range(ATTEMPTS):  # another program can take a port first
+            if not self.uri:
+                self._configure()
+            self.spawn()
+            try:
+                self._wait_until_healthy()
+                return
+            except ServerMissing as error:
+                problem = f"{error} Last lines: {self._last_lines()}"
+                self.kill()
+                self.uri = ""
+        raise ServerMissing(problem)
+
+    def spawn(self) -> None:
+        """Start, and do not wait. The thread that does this must outlive the server."""
+        program = PROGRAM / "bin"
+        environment = {
+            **os.environ,
+            **self._env,
+            "DEPLOY_MODE": "STANDALONE",
+            "METRICS_PORT": str(self._health),
+            "MILVUS_RUN_DIR": str(self._folder / "run"),
+            "ETCD_CONFIG_PATH": str(self._folder / "etcd.yaml"),
+            "LD_LIBRARY_PATH": f"{program}:{os.environ.get('LD_LIBRARY_PATH', '')}",
+        }
+        with (self._folder / "output.log").open("wb") as output:
+            self._process = subprocess.Popen(
+                [str(program / "milvus"), "run", "standalone"],
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether it says so itself."""
         try:
-            return _start(env)
-        except ServerMissing as error:
-            problem = str(error)
-    raise ServerMissing(problem)
+            address = f"http://127.0.0.1:{self._health}/healthz"
+            with urllib.request.urlopen(address, timeout=2) as answer:
+                return b"OK" in answer.read()
+        except (urllib.error.URLError, OSError):
+            return False
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its process is there."""
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """End it and its children at once, as a power cut would."""
+        process, self._process = self._process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=30)
+
+    def freeze(self) -> None:
+        """Leave it there, but not answering."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """End it and remove its data."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _configure(self) -> None:
+        numbers = _free_ports(len(PORTS) + 2)
+        ports = dict(zip(PORTS, numbers, strict=False))
+        _run(_python(), "-c", CONFIGURE, str(self._folder), json.dumps(ports))
+        self._health, peer = numbers[-2:]
+        (self._folder / "etcd.yaml").write_text(
+            f"listen-client-urls: http://127.0.0.1:{ports['etcd_port']}\n"
+            f"advertise-client-urls: http://127.0.0.1:{ports['etcd_port']}\n"
+            f"listen-peer-urls: http://127.0.0.1:{peer}\n"
+            f"initial-advertise-peer-urls: http://127.0.0.1:{peer}\n"
+            f"initial-cluster: default=http://127.0.0.1:{peer}\n"
+        )
+        self.uri = f"http://127.0.0.1:{ports['proxy_port']}"
+
+    def _wait_until_healthy(self) -> None:
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self._process is not None and self._process.poll() is not None:
+                raise ServerMissing(
+                    f"Milvus ended with status {self._process.returncode}."
+                )
+            if self.is_healthy:
+                return
+            time.sleep(0.1)
+        raise ServerMissing(f"Milvus was not healthy within {START_SECONDS:.0f} s.")
+
+    def _last_lines(self) -> str:
+        log = (self._folder / "output.log").read_text(errors="replace")
+        return " / ".join(log.splitlines()[-5:])[-1500:]
+
+
+@contextmanager
+def running_milvus(env: Mapping[str, str] | None = None) -> Iterator[MilvusServer]:
+    """A server of one's own for the time of the block, to be broken.
+
+    Raises:
+        ServerMissing: it cannot be installed or does not start; says why.
+    """
+    server = MilvusServer(env or {})
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def install() -> None:
@@ -143,85 +278,10 @@ def _run(*command: str) -> None:
         raise ServerMissing(f"{' '.join(command[:4])} failed: {' / '.join(last)}")
 
 
-def _start(env: Mapping[str, str]) -> tuple[str, Callable[[], None]]:
-    """The address of a new server, and what stops it."""
-    folder = Path(tempfile.mkdtemp(prefix="lookalike-milvus-"))
-    numbers = _free_ports(len(PORTS) + 2)
-    ports = dict(zip(PORTS, numbers, strict=False))
-    _run(_python(), "-c", CONFIGURE, str(folder), json.dumps(ports))
-    health, peer = numbers[-2:]
-    (folder / "etcd.yaml").write_text(
-        f"listen-client-urls: http://127.0.0.1:{ports['etcd_port']}\n"
-        f"advertise-client-urls: http://127.0.0.1:{ports['etcd_port']}\n"
-        f"listen-peer-urls: http://127.0.0.1:{peer}\n"
-        f"initial-advertise-peer-urls: http://127.0.0.1:{peer}\n"
-        f"initial-cluster: default=http://127.0.0.1:{peer}\n"
-    )
-    process = _spawn(folder, health, env)
-    stop = functools.partial(_stop, process, folder)
-    atexit.register(stop)
-    try:
-        _wait_until_healthy(process, health)
-    except ServerMissing as error:
-        log = (folder / "output.log").read_text(errors="replace").splitlines()[-5:]
-        stop()
-        raise ServerMissing(f"{error} Last lines: {' / '.join(log)[-1500:]}") from None
-    return f"http://127.0.0.1:{ports['proxy_port']}", stop
-
-
-def _spawn(
-    folder: Path, health: int, env: Mapping[str, str]
-) -> subprocess.Popen[bytes]:
-    program = PROGRAM / "bin"
-    environment = {
-        **os.environ,
-        **env,
-        "DEPLOY_MODE": "STANDALONE",
-        "METRICS_PORT": str(health),
-        "MILVUS_RUN_DIR": str(folder / "run"),
-        "ETCD_CONFIG_PATH": str(folder / "etcd.yaml"),
-        "LD_LIBRARY_PATH": f"{program}:{os.environ.get('LD_LIBRARY_PATH', '')}",
-    }
-    with (folder / "output.log").open("wb") as output:
-        return subprocess.Popen(
-            [str(program / "milvus"), "run", "standalone"],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_end_with_parent,
-        )
-
-
 def _end_with_parent() -> None:
     """Have Linux kill the server should this process be killed itself."""
     set_death_signal = 1
     ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServerMissing(f"Milvus ended with status {process.returncode}.")
-        try:
-            address = f"http://127.0.0.1:{port}/healthz"
-            with urllib.request.urlopen(address, timeout=2) as answer:
-                if b"OK" in answer.read():
-                    return
-        except (urllib.error.URLError, OSError):
-            pass
-        time.sleep(0.1)
-    raise ServerMissing(f"Milvus was not healthy within {START_SECONDS:.0f} s.")
-
-
-def _stop(process: subprocess.Popen[bytes], folder: Path) -> None:
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)  # nothing in it is worth a clean end
-        process.wait(timeout=30)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _free_ports(count: int) -> Sequence[int]:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg
 
 USER = "lookalike"
@@ -89,10 +90,28 @@ class PostgresServer:
         """End it and all its children at once, as a power cut would."""
         self._end(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """Leave it there with all its children, but not answering."""
+        everyone = self._everyone()
+        for process in everyone:
+            process.suspend()
+        while any(process.status() != psutil.STATUS_STOPPED for process in everyone):
+            time.sleep(0.01)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        for process in self._everyone():
+            process.resume()
+
     def stop(self) -> None:
         """End it and remove its data."""
         self._end(signal.SIGINT)
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _everyone(self) -> list[psutil.Process]:
+        assert self._process is not None
+        main = psutil.Process(self._process.pid)
+        return [main, *main.children(recursive=True)]
 
     def _create(self) -> None:
         password = self._folder / "password"

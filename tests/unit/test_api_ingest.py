@@ -520,7 +520,7 @@ def test_storage_that_fails_leaves_nothing_behind(
     shelf: Site, monkeypatch: pytest.MonkeyPatch, format: str
 ) -> None:
     def fail(staged: object) -> None:
-        raise StorageUnavailable("The disk is full.", code="storage_full")
+        raise StorageUnavailable("The disk does not answer.")
 
     monkeypatch.setattr(shelf.parts.blobs, "keep", fail)
     before = shelf.state()
@@ -535,5 +535,6 @@ def test_storage_that_fails_leaves_nothing_behind(
 
     assert answer.status_code == 503
     assert answer.json is not None
-    assert (answer.json["code"], answer.json["retryable"]) == ("storage_full", True)
+    told = answer.json["code"], answer.json["retryable"]
+    assert told == ("storage_unavailable", True)
     assert shelf.state() == before

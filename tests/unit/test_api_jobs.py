@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -126,6 +127,136 @@ def test_the_places_for_streams_are_limited_and_given_back(shelf: Site) -> None:
     assert refused.json is not None
     assert refused.json["code"] == "too_many_streams"
     assert again.status_code == 200
+
+
+# --- trying again --------------------------------------------------------------------
+
+
+def cancelled(site: Site) -> dict[str, Any]:
+    """A job of two images that was cancelled before a worker began."""
+    site.queue.is_held = True
+    made = site.ingest({"x": photo("x"), "y": photo("y")}, {"category": "hats"})
+    answer = site.client.post(f"/v1/jobs/{made['id']}/cancel")
+    site.queue.is_held = False
+    assert answer.status_code == 200
+    assert answer.json is not None
+    job: dict[str, Any] = answer.json["job"]
+    return job
+
+
+def test_a_cancelled_job_ends_at_once_with_its_reason(shelf: Site) -> None:
+    job = cancelled(shelf)
+
+    failures = shelf.client.get(f"/v1/jobs/{job['id']}/failures").json
+    assert (job["total"], job["failed"], job["pending"]) == (2, 2, 0)
+    assert job["finished_at"] is not None
+    assert failures is not None
+    assert {(one["code"], one["retryable"]) for one in failures["failures"]} == {
+        ("cancelled", True)
+    }
+
+
+def test_cancelling_a_finished_job_changes_nothing(shelf: Site) -> None:
+    made = shelf.ingest({"x": photo("x")})
+    before = shelf.client.get(f"/v1/jobs/{made['id']}").json
+
+    answer = shelf.client.post(f"/v1/jobs/{made['id']}/cancel")
+
+    assert answer.status_code == 200
+    assert answer.json is not None
+    assert answer.json["job"] == before
+
+
+def test_failures_that_can_succeed_are_tried_again_as_a_new_job(shelf: Site) -> None:
+    old = cancelled(shelf)
+
+    answer = shelf.client.post(f"/v1/jobs/{old['id']}/retry")
+
+    assert answer.status_code == 202
+    assert answer.json is not None
+    new = answer.json["job"]
+    assert new["id"] != old["id"]
+    assert answer.headers["Location"] == f"/v1/jobs/{new['id']}"
+    told = shelf.client.get(f"/v1/jobs/{new['id']}").json
+    assert told is not None
+    assert (told["total"], told["done"]) == (2, 2)
+    assert shelf.client.get(f"/v1/jobs/{old['id']}").json == old
+    assert {"x", "y"} <= set(shelf.ids())
+
+
+def test_retrying_twice_with_one_key_makes_one_job(shelf: Site) -> None:
+    old = cancelled(shelf)
+    path, key = f"/v1/jobs/{old['id']}/retry", {"Idempotency-Key": "again"}
+
+    first, again = [shelf.client.post(path, headers=key) for _ in range(2)]
+
+    assert first.json is not None
+    assert again.json is not None
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert again.json["job"]["id"] == first.json["job"]["id"]
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
+def test_the_key_of_another_retry_is_refused(shelf: Site) -> None:
+    jobs = [cancelled(shelf) for _ in range(2)]
+    key = {"Idempotency-Key": "again"}
+    # The newest first: the older one has nothing left to try.
+    shelf.client.post(f"/v1/jobs/{jobs[1]['id']}/retry", headers=key)
+
+    answer = shelf.client.post(f"/v1/jobs/{jobs[0]['id']}/retry", headers=key)
+
+    assert answer.status_code == 422
+    assert answer.json is not None
+    assert answer.json["code"] == "idempotency_key_reused"
+
+
+def test_failures_that_can_never_succeed_are_not_tried_again(shelf: Site) -> None:
+    made = shelf.ingest({"x": photo("x"), "bad": b"no picture"})
+    before = shelf.state()
+
+    answer = shelf.client.post(f"/v1/jobs/{made['id']}/retry")
+
+    assert answer.status_code == 409
+    assert answer.json is not None
+    assert answer.json["code"] == "nothing_to_retry"
+    assert answer.json["retryable"] is False
+    assert shelf.state() == before
+
+
+def test_what_was_sent_again_meanwhile_is_not_tried_again(shelf: Site) -> None:
+    old = cancelled(shelf)
+    shelf.ingest({"x": photo("x"), "y": photo("y")}, {"category": "hats"})
+
+    answer = shelf.client.post(f"/v1/jobs/{old['id']}/retry")
+
+    assert answer.status_code == 409
+
+
+def test_a_retry_waits_for_room_as_images_do(shelf: Site) -> None:
+    old = cancelled(shelf)
+    shelf.queue.is_held = True
+    shelf.ingest({"z": photo("z")})
+    shelf.limit(max_pending_images=1)
+    path = f"/v1/jobs/{old['id']}/retry"
+
+    refused = shelf.client.post(path)
+    shelf.limit(max_pending_images=2, min_free_bytes=2**62)
+    taken = shelf.client.post(path)
+
+    assert refused.status_code == 429
+    # Nothing new is stored, so a full disk is no reason.
+    assert taken.status_code == 202
+
+
+@pytest.mark.parametrize("what", ["retry", "cancel"])
+def test_an_unknown_job_can_be_neither_retried_nor_cancelled(
+    site: Site, what: str
+) -> None:
+    answer = site.client.post(f"/v1/jobs/nothing/{what}")
+
+    assert answer.status_code == 404
+    assert answer.json is not None
+    assert answer.json["code"] == "job_not_found"
 
 
 # --- the stream itself ---------------------------------------------------------------

@@ -88,6 +88,26 @@ def test_uploads_are_described(document: dict[str, Any]) -> None:
     }
 
 
+def test_what_makes_a_job_takes_a_key(document: dict[str, Any]) -> None:
+    keyed = {
+        path
+        for path, entry in document["paths"].items()
+        for method, operation in entry.items()
+        for parameter in operation["parameters"]
+        if parameter["name"] == "Idempotency-Key" and method == "post"
+    }
+
+    assert keyed == {
+        "/v1/collections/{name}/images",
+        "/v1/collections/{name}/images/delete",
+        "/v1/jobs/{job_id}/retry",
+    }
+    responses = document["paths"]["/v1/collections/{name}/images"]["post"]["responses"]
+    assert "Idempotency-Replayed" in responses["202"]["headers"]
+    assert {"409", "422", "429", "507"} <= set(responses)
+    assert "Retry-After" in responses["429"]["headers"]
+
+
 def test_no_host_outside_is_named(site: Site) -> None:
     texts = [site.client.get(path).text for path in ("/docs", "/openapi.json")]
 

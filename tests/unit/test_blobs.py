@@ -17,7 +17,7 @@ from lookalike.backends.blobs import (
     StagedFile,
 )
 from lookalike.collections import Team
-from lookalike.errors import StorageUnavailable
+from lookalike.errors import StorageFull, StorageUnavailable
 from lookalike.interfaces import BlobStore, Digest
 
 TEAM = Team("default")
@@ -322,11 +322,12 @@ def test_a_missing_original_is_a_storage_error(blobs: DirectoryBlobs) -> None:
     assert isinstance(caught.value.__cause__, FileNotFoundError)
 
 
-def test_a_full_disk_is_named(root: Path) -> None:
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_named(root: Path, number: int) -> None:
     DirectoryBlobs(root).stage(TEAM).discard()
-    blobs = DirectoryBlobs(root, fsync=FailingSync(errno.ENOSPC))
+    blobs = DirectoryBlobs(root, fsync=FailingSync(number))
 
-    with pytest.raises(StorageUnavailable, match="full") as caught:
+    with pytest.raises(StorageFull, match="full") as caught:
         blobs.keep([staged(blobs)])
 
     assert caught.value.code == "storage_full"

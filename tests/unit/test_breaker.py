@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 from lookalike.backends.breaker import Breaker
 
 
@@ -30,6 +32,27 @@ def test_it_opens_after_failures_in_a_row() -> None:
 
     assert breaker.is_open
     assert not breaker.allows()
+
+
+def test_it_opens_at_once_if_there_is_no_doubt() -> None:
+    breaker = Breaker(failures=3, clock=Clock())
+
+    breaker.open()
+
+    assert breaker.is_open
+    assert not breaker.allows()
+
+
+def test_one_without_an_interval_lets_no_caller_try() -> None:
+    clock = Clock()
+    breaker = Breaker(failures=1, seconds=math.inf, clock=clock)
+    breaker.failed()
+
+    clock.now += 1e9
+
+    assert not breaker.allows()
+    breaker.worked()
+    assert breaker.allows()
 
 
 def test_one_that_worked_begins_the_count_anew() -> None:

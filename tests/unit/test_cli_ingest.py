@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -9,14 +10,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
+from werkzeug.wrappers import Response
 
 from api_site import Site, open_site
 from lookalike.cli import main
+from lookalike.cli.ingest import Source, ingest_folder
+from lookalike.cli.waiting import Waiting
 from lookalike.client import Client
+from lookalike.collections import DEFAULT_TEAM
+from lookalike.errors import Overloaded
 from pictures import jpeg
 from served import served
 
@@ -250,6 +258,71 @@ def test_an_empty_folder_ends_well(shop: Site, url: str, tmp_path: Path) -> None
 
     assert result.exit_code == 0
     assert "0 images: 0 done" in result.stdout
+
+
+def test_a_server_at_its_limit_is_waited_for(
+    shop: Site, url: str, folder: Path
+) -> None:
+    shop.create()
+    shop.queue.is_held = True
+    shop.ingest({"before": jpeg(99, 64, 48)})
+    shop.limit(max_pending_images=1)
+    said = io.StringIO()
+    console = Console(file=said, width=200)
+
+    def work(seconds: float) -> None:
+        shop.queue.is_held = False
+        shop.parts.ledger.recover()
+        shop.queue.ring(shop.parts.ledger.due(100))
+
+    waiting = Waiting(console)
+    with Client(url, busy_patience=60, waiting=waiting, sleep=work) as client:
+        report = ingest_folder(client, "things", Source(folder), console)
+
+    assert (report.done, report.failures) == (6, [])
+    assert "Waiting: As many images wait to be indexed as may: 1." in said.getvalue()
+
+
+class LosingAnswers:
+    """A proxy that loses the first answer to an upload."""
+
+    def __init__(self, site: Site) -> None:
+        self.lost = 0
+        self._app = site.app.wsgi_app
+        site.app.wsgi_app = self  # type: ignore[method-assign]
+
+    def __call__(self, environ: Any, start_response: Any) -> Any:
+        answer = Response.from_app(self._app, environ)
+        if environ["REQUEST_METHOD"] == "POST" and answer.status_code == 202:
+            self.lost += 1
+            if self.lost == 1:
+                answer = Response("The upstream server timed out.", 504)
+        return answer(environ, start_response)
+
+
+def test_an_upload_whose_answer_was_lost_is_counted_once(
+    shop: Site, url: str, folder: Path
+) -> None:
+    proxy = LosingAnswers(shop)
+
+    result = ingest(url, folder)
+
+    assert result.exit_code == 0, result.output
+    assert proxy.lost == 2
+    assert "6 images: 6 done, 0 unchanged, 0 failed" in result.stdout
+    (job,) = shop.parts.ledger.jobs(DEFAULT_TEAM, None, 10)
+    assert (job.total, job.done) == (6, 6)
+
+
+def test_a_wait_is_said_now_and_then_only() -> None:
+    said = io.StringIO()
+    times = iter([0.0, 1.0, 29.9, 30.0])
+    waiting = Waiting(Console(file=said), clock=lambda: next(times))
+
+    for seconds in (0.3, 5, 5, 5, 5):  # what is over in a moment is not said at all
+        waiting(Overloaded("Too [much]."), seconds)
+
+    assert said.getvalue() == "Waiting: Too [much].\n" * 2
 
 
 def test_a_collection_deleted_meanwhile_ends_the_run(

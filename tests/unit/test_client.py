@@ -17,6 +17,8 @@ from lookalike.errors import (
     CollectionExists,
     CollectionNotFound,
     LookalikeError,
+    Overloaded,
+    StorageFull,
     TooLarge,
     Unavailable,
 )
@@ -127,7 +129,163 @@ def test_the_pause_is_at_least_what_the_server_asks_for(
 
     client.job(JobId("j1"))
 
-    assert pauses == [7.0]
+    # On top of it, so that not all who were told the same come at once.
+    assert 7 < pauses[0] < 7 + client_module.FIRST_PAUSE
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (429, "backlog_full"),
+        (503, "ledger_unavailable"),
+        (507, "storage_full"),
+        (409, "idempotency_key_in_use"),
+        (502, "http_error"),
+        (504, "http_error"),
+    ],
+)
+def test_what_can_succeed_later_is_tried_again(
+    server: Script, client: Client, status: int, code: str
+) -> None:
+    server.then(refusal(status, code), Reply(200, JOB))
+
+    assert client.job(JobId("j1")).id == "j1"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(409, "nothing_to_retry"), (422, "idempotency_key_reused"), (400, "bad_request")],
+)
+def test_what_cannot_succeed_later_is_not_tried_again(
+    server: Script, client: Client, status: int, code: str
+) -> None:
+    server.then(refusal(status, code))
+
+    with pytest.raises(LookalikeError):
+        client.retry(JobId("j1"))
+
+    assert len(server.requests) == 1
+
+
+def test_a_server_at_its_limit_is_waited_for_longer(server: Script) -> None:
+    pauses: list[float] = []
+    said: list[tuple[str, float]] = []
+    busy = Reply(429, {"detail": "Full.", "code": "backlog_full"}, {"Retry-After": "9"})
+    server.then(busy, busy, Reply(202, {"job": JOB}))
+
+    with Client(
+        server.url,
+        busy_patience=100,
+        waiting=lambda refused, seconds: said.append((refused.detail, seconds)),
+        sleep=pauses.append,
+    ) as client:
+        client.ingest("things", [Upload(b"x")])
+
+    assert [detail for detail, _ in said] == ["Full."] * 2
+    assert [seconds for _, seconds in said] == pauses
+
+
+def test_a_server_at_its_limit_is_not_waited_for_for_ever(server: Script) -> None:
+    server.then(Reply(429, {"detail": "Full.", "code": "backlog_full"}))
+
+    with (
+        Client(server.url, busy_patience=0) as client,
+        pytest.raises(Overloaded, match=r"Full\."),
+    ):
+        client.ingest("things", [Upload(b"x")])
+
+
+def test_being_busy_is_no_reason_to_wait_for_a_server_that_is_down(
+    server: Script,
+) -> None:
+    server.then(Reply(507, {"detail": "Full.", "code": "storage_full"}))
+
+    with (
+        Client(server.url, busy_patience=100) as client,
+        pytest.raises(StorageFull),
+    ):
+        client.ingest("things", [Upload(b"x")])
+
+    assert len(server.requests) == 1
+
+
+# --- what makes a job is sent with a key ---------------------------------------------
+
+
+def keys(server: Script) -> list[str]:
+    return [request.headers["Idempotency-Key"] for request in server.requests]
+
+
+def test_an_upload_that_is_sent_again_keeps_its_key(
+    server: Script, client: Client
+) -> None:
+    server.then(BUSY, BUSY, Reply(202, {"job": JOB}))
+
+    client.ingest("things", [Upload(b"x")])
+
+    assert len(set(keys(server))) == 1
+    assert len(keys(server)) == 3
+
+
+def test_an_upload_whose_connection_broke_is_sent_again_with_its_key(
+    server: Script, client: Client
+) -> None:
+    server.then(Reply(0), Reply(202, {"job": JOB}))
+
+    client.ingest("things", [Upload(b"x")])
+
+    assert len(keys(server)) == 2
+    assert len(set(keys(server))) == 1
+
+
+def test_another_upload_has_another_key(server: Script, client: Client) -> None:
+    server.then(Reply(202, {"job": JOB}), Reply(202, {"job": JOB}))
+
+    for _ in range(2):
+        client.ingest("things", [Upload(b"x")])
+
+    assert len(set(keys(server))) == 2
+
+
+def test_a_key_of_ones_own_is_sent(server: Script, client: Client) -> None:
+    server.then(Reply(202, {"job": JOB}))
+
+    client.ingest("things", [Upload(b"x")], key="mine")
+
+    assert keys(server) == ["mine"]
+
+
+def test_retry_cancel_and_deletions_are_asked_for(
+    server: Script, client: Client
+) -> None:
+    server.then(*[Reply(200, {"job": JOB})] * 4)
+
+    client.retry(JobId("j/1"))
+    client.cancel(JobId("j1"))
+    client.delete_images("things", filter={"price": 1})
+    client.delete_images("things", ids=["a"])
+
+    assert [(one.method, one.path) for one in server.requests] == [
+        ("POST", "/v1/jobs/j%2F1/retry"),
+        ("POST", "/v1/jobs/j1/cancel"),
+        ("POST", "/v1/collections/things/images/delete"),
+        ("POST", "/v1/collections/things/images/delete"),
+    ]
+    assert server.requests[2].json() == {"filter": {"price": 1}}
+    assert server.requests[3].json() == {"ids": ["a"]}
+    assert ["Idempotency-Key" in one.headers for one in server.requests] == [
+        *(True, False, True, True)
+    ]
+
+
+def test_jobs_are_scrolled_page_by_page(server: Script, client: Client) -> None:
+    server.then(
+        Reply(200, {"jobs": [JOB], "next_cursor": "c"}),
+        Reply(200, {"jobs": [JOB | {"id": "j0"}], "next_cursor": None}),
+    )
+
+    assert [job.id for job in client.jobs()] == ["j1", "j0"]
 
 
 def test_a_pause_longer_than_the_patience_is_not_waited_for(server: Script) -> None:

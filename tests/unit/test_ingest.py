@@ -6,17 +6,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.collections import CollectionUid, Team
 from lookalike.errors import (
     BadEmbedding,
     BadImage,
     BadMetadata,
     BadRequest,
     EmbedderUnavailable,
+    IdempotencyConflict,
     ImageNotFound,
     LookalikeError,
     Misconfigured,
 )
-from lookalike.ingest import check_image_id, index_images, reconcile
+from lookalike.ingest import Intake, check_image_id, index_images, reconcile
 from lookalike.interfaces import ImageId, ImageState, Pixels, Vectors
 from small import TEAM, Small, picture
 
@@ -168,6 +170,63 @@ def test_an_abandoned_request_still_ends_its_job(small: Small) -> None:
     assert job.finished_at is not None
 
 
+# --- the same request twice ----------------------------------------------------------
+
+
+def long_request(small: Small, count: int, key: str, first: int = 1) -> Intake:
+    """A request of so many small images, read but not finished."""
+    intake = small.intake(key)
+    rest = picture(1, (16, 16))
+    for number in range(count):
+        data = picture(first, (16, 16)) if number == 0 else rest
+        intake.add(small.stage(data), str(number))
+    return intake
+
+
+def test_a_long_request_again_records_nothing(small: Small) -> None:
+    first = long_request(small, 1_203, "key").finish()
+    small.work()
+
+    again = long_request(small, 1_203, "key")
+
+    job = again.finish()
+    assert again.replayed
+    assert (job.id, job.total, job.done) == (first.id, 1_203, 1_203)
+    assert [one.id for one in small.ledger.jobs(TEAM, None, 10)] == [first.id]
+    assert small.queue.take() == []
+
+
+@pytest.mark.parametrize(("count", "first"), [(1_203, 2), (1_202, 1), (400, 1)])
+def test_a_long_request_that_differs_is_a_conflict(
+    small: Small, count: int, first: int
+) -> None:
+    job = long_request(small, 1_203, "key").finish()
+
+    with pytest.raises(IdempotencyConflict):
+        long_request(small, count, "key", first).finish()
+
+    assert small.ledger.jobs(TEAM, None, 10) == [job]
+
+
+def test_giving_up_a_repeat_leaves_the_job_of_the_first_alone(small: Small) -> None:
+    long_request(small, 700, "key").finish()
+    before = small.ledger.jobs(TEAM, None, 10)
+
+    long_request(small, 600, "key").abandon()
+
+    assert small.ledger.jobs(TEAM, None, 10) == before
+    assert long_request(small, 700, "key").finish() == before[0]
+
+
+def test_a_request_that_was_given_up_frees_its_key(small: Small) -> None:
+    long_request(small, 600, "key").abandon()
+
+    again = long_request(small, 600, "key")
+
+    assert again.finish().total == 600
+    assert not again.replayed
+
+
 class DownEmbedder:
     """The embedder, while its server is down or serves another model."""
 
@@ -232,6 +291,20 @@ def test_one_bad_embedding_fails_alone(small: Small) -> None:
     assert {failure.code for failure in failures} == {"bad_embedding"}
 
 
+def test_a_lost_original_fails_alone(small: Small, tmp_path: Path) -> None:
+    job = small.ingest({"a": picture(1), "b": picture(2)}, work=False)
+    lost = small.image_digest("a")
+    (file,) = (path for path in tmp_path.rglob(f"*{lost}*") if path.is_file())
+    file.unlink()
+
+    small.work()
+
+    job = small.ledger.job(TEAM, job.id)
+    (failure,) = small.ledger.failures(TEAM, job.id, None, 10)
+    assert (job.done, job.failed, job.pending) == (1, 1, 0)
+    assert (failure.image_id, failure.code) == ("a", "original_missing")
+
+
 def test_vectors_of_another_backbone_never_mix_in(small: Small) -> None:
     job = small.ingest({"a": picture(1)}, work=False)
     (chunk,) = small.queue.take()
@@ -280,6 +353,32 @@ def test_the_same_chunk_twice_counts_once(small: Small) -> None:
         )
 
     assert small.ledger.job(TEAM, job.id).done == 1
+
+
+def test_a_message_of_one_team_makes_room_for_another(small: Small) -> None:
+    flood = small.ingest({str(n): picture(n) for n in range(4)}, work=False)
+    (chunk,) = small.queue.take()
+    loud = small.collection
+    small.collection = dataclasses.replace(
+        loud, team=Team("quiet"), uid=CollectionUid("quiet")
+    )
+    small.ledger.create_collection(small.collection)
+    small.index.create(small.collection)
+    waiting = long_request(small, 1, "key").finish()
+
+    index_images(
+        small.ledger,
+        small.blobs,
+        small.embedder,
+        small.index,
+        chunk,
+        limits=small.limits,
+    )
+
+    # As much was done as the message names; what gave up its place is due at once.
+    assert small.ledger.job(TEAM, flood.id).done == 3
+    assert small.ledger.job(Team("quiet"), waiting.id).done == 1
+    assert reconcile(small.ledger, small.queue, chunk_images=32) == 1
 
 
 def test_the_reconciler_leaves_alone_what_was_just_rung(small: Small) -> None:

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from lookalike.errors import LedgerUnavailable
+from lookalike.interfaces import Stop
 from lookalike.reconciler import LONG_SWEEP, Reconciler
 
 DEADLINE_SECONDS = 10.0
@@ -71,3 +72,44 @@ def test_errors_end_nothing_and_an_outage_is_told_once(
     reconciler.stop()
     assert caplog.text.count("the database is away") == 1
     assert "a driver's own" in caplog.text
+
+
+def test_it_keeps_house_while_it_sweeps() -> None:
+    kept = threading.Semaphore(0)
+    sweeps = Sweeps()
+    is_told_to_stop = threading.Event()
+
+    def housekeep(stop: Stop) -> None:
+        kept.release()
+        while not stop():
+            is_told_to_stop.wait(0.005)
+
+    reconciler = Reconciler(
+        sweeps, seconds=0.01, housekeep=housekeep, housekeeping_seconds=0.01
+    )
+
+    reconciler.start()
+
+    assert kept.acquire(timeout=DEADLINE_SECONDS)
+    assert sweeps.happened(5)
+    reconciler.stop(DEADLINE_SECONDS)
+
+
+def test_housekeeping_that_fails_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tried = threading.Semaphore(0)
+
+    def housekeep(_stop: Stop) -> None:
+        tried.release()
+        raise LedgerUnavailable("the database is away")
+
+    reconciler = Reconciler(
+        Sweeps(), seconds=3600, housekeep=housekeep, housekeeping_seconds=0.01
+    )
+
+    reconciler.start()
+
+    assert all(tried.acquire(timeout=DEADLINE_SECONDS) for _ in range(3))
+    reconciler.stop()
+    assert caplog.text.count("the database is away") == 1

@@ -21,6 +21,7 @@ from lookalike.errors import (
     BadMetadata,
     CollectionExists,
     CollectionNotFound,
+    StorageFull,
 )
 
 bp = Blueprint("collections", __name__, url_prefix="/v1/collections")
@@ -32,7 +33,7 @@ bp = Blueprint("collections", __name__, url_prefix="/v1/collections")
     "collections",
     {201: CollectionDetails},
     body=NewCollection,
-    raises=(BadMetadata, CollectionExists, BackboneMismatch),
+    raises=(BadMetadata, CollectionExists, BackboneMismatch, StorageFull),
 )
 def create_collection(body: NewCollection) -> Response:
     """Make an empty collection with declared metadata fields."""
@@ -82,7 +83,7 @@ def get_collection(name: str) -> Response:
     "Delete a collection",
     "collections",
     {204: None},
-    raises=(CollectionNotFound,),
+    raises=(CollectionNotFound, StorageFull),
 )
 def delete_collection(name: str) -> Response:
     """Delete a collection with all its images."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from flask import current_app
 
+from lookalike.admission import Admission, Capacity
 from lookalike.bootstrap import Backends
 from lookalike.collections import DEFAULT_TEAM, Collection, Team
 from lookalike.errors import Unavailable
@@ -26,6 +27,7 @@ class Context:
     backends: Backends
     limits: Limits
     searcher: Searcher
+    admission: Admission
     # A thumbnail is a full decode: more of them than cores only costs memory.
     decoders: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(os.cpu_count() or 1)
@@ -38,11 +40,18 @@ class Context:
     @classmethod
     def of(cls, backends: Backends) -> Context:
         """The context of an application over these backends."""
-        streams = max(1, backends.settings.http_threads // 2)
+        settings = backends.settings
+        streams = max(1, settings.http_threads // 2)
+        capacity = Capacity(
+            max_pending_images=settings.max_pending_images,
+            max_pending_images_per_team=settings.max_pending_images_per_team,
+            min_free_bytes=settings.min_free_bytes,
+        )
         return cls(
             backends=backends,
             limits=backends.limits,
             searcher=backends.searcher,
+            admission=Admission(backends.ledger, backends.blobs, capacity),
             streams=threading.BoundedSemaphore(streams),
         )
 

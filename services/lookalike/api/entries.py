@@ -18,7 +18,7 @@ from lookalike.api.schemas import Entry, EntryList, Item, RawImage
 from lookalike.collections import Collection, nearest
 from lookalike.errors import BadInput, BadRequest, LookalikeError, TooLarge
 from lookalike.ingest import Intake
-from lookalike.interfaces import Job, StagedBlob
+from lookalike.interfaces import Accepted, StagedBlob
 
 MAX_JSON_BYTES = 64 * 2**20  # JSON is held in memory; NDJSON and forms are not
 MAX_FIELD_BYTES = 16 * 2**20
@@ -26,15 +26,19 @@ MAX_LINES = 100_000
 READ_BYTES = 256 * 2**10
 
 
-def take_in(collection: Collection, parameters: RawImage) -> Job:
+def take_in(
+    collection: Collection, parameters: RawImage, key: str | None = None
+) -> Accepted:
     """Take in every image of this request as one job.
 
     Raises:
         BadInput: the request cannot be read, or none of its images is acceptable.
+        IdempotencyConflict: the key is that of another request.
+        IdempotencyInUse: another request with this key is being read.
         Unavailable: originals or the record cannot be written.
     """
     request.max_content_length = backends().settings.max_request_bytes
-    with _intake(collection) as intake:
+    with _intake(collection, key) as intake:
         if request.mimetype == MULTIPART:
             _only_for_raw(parameters)
             _add_form(intake)
@@ -46,11 +50,12 @@ def take_in(collection: Collection, parameters: RawImage) -> Job:
             _add_list(intake)
         else:
             _add_raw(intake, parameters)
-        return intake.finish()
+        job = intake.finish()
+        return Accepted(job, replayed=intake.replayed)
 
 
 @contextlib.contextmanager
-def _intake(collection: Collection) -> Iterator[Intake]:
+def _intake(collection: Collection, key: str | None) -> Iterator[Intake]:
     parts = backends()
     intake = Intake(
         parts.ledger,
@@ -60,6 +65,7 @@ def _intake(collection: Collection) -> Iterator[Intake]:
         context().limits,
         max_metadata_bytes=parts.settings.max_metadata_bytes,
         chunk_images=parts.settings.chunk_images,
+        idempotency_key=key,
     )
     try:
         yield intake

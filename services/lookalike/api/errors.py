@@ -20,9 +20,15 @@ from lookalike.errors import (
     BadQuery,
     BadRequest,
     CollectionExists,
+    IdempotencyConflict,
+    IdempotencyInUse,
     LookalikeError,
     Misconfigured,
     NotFound,
+    NothingToRetry,
+    OriginalMissing,
+    Overloaded,
+    StorageFull,
     TooLarge,
     Unavailable,
     UnsupportedMedia,
@@ -31,7 +37,9 @@ from lookalike.errors import (
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = 5
+# Seconds after which a repeat is worth it, by status. A backlog shrinks with every
+# image; room on a disk has to be made.
+RETRY_AFTER = {409: 5, 429: 10, 503: 5, 507: 60}
 
 # A class that is not listed has the status of its nearest listed base.
 STATUS: dict[type[LookalikeError], int] = {
@@ -44,12 +52,18 @@ STATUS: dict[type[LookalikeError], int] = {
     BadQuery: 400,
     TooLarge: 413,
     UnsupportedMedia: 415,
+    IdempotencyConflict: 422,
     NotFound: 404,
     CollectionExists: 409,
+    IdempotencyInUse: 409,
+    NothingToRetry: 409,
+    Overloaded: 429,
     BackboneMismatch: 409,
     BadEmbedding: 502,
     Misconfigured: 500,
     Unavailable: 503,
+    OriginalMissing: 503,
+    StorageFull: 507,
 }
 
 # Codes of what the framework itself answers.
@@ -91,8 +105,8 @@ def problem(
         (name, value) for name, value in (extra or {}).items() if name not in document
     )
     response = Response(json.dumps(document), status, mimetype=MEDIA_TYPE)
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if retryable or status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER.get(status, 5))
     return response
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from http import HTTPStatus
 from urllib.parse import unquote
@@ -17,13 +18,14 @@ from lookalike.api.operations import (
     JSON,
     MULTIPART,
     NDJSON,
+    REPLAYED_HEADER,
     operation,
     tell,
 )
 from lookalike.api.schemas import (
+    Doomed,
     Entry,
     EntryList,
-    Ids,
     Image,
     ImageList,
     ImagePage,
@@ -41,8 +43,12 @@ from lookalike.errors import (
     BadImage,
     BadMetadata,
     BadQuery,
+    BadRequest,
     CollectionNotFound,
     ImageNotFound,
+    Overloaded,
+    StorageFull,
+    StorageUnavailable,
     TooLarge,
 )
 from lookalike.images import media_type, thumbnail
@@ -72,18 +78,31 @@ UNTRUSTED = {
         JSON: EntryList,
         NDJSON: Entry,
     },
-    raises=(CollectionNotFound, BackboneMismatch, BadImage, BadMetadata, TooLarge),
+    keyed=True,
+    raises=(
+        CollectionNotFound,
+        BackboneMismatch,
+        BadImage,
+        BadMetadata,
+        TooLarge,
+        Overloaded,
+        StorageFull,
+    ),
 )
-def ingest_images(name: str, query: RawImage) -> Response:
+def ingest_images(name: str, query: RawImage, key: str | None) -> Response:
     """One job takes in every image of the request.
 
     An image that cannot be accepted fails alone; if all of them are refused, the
     answer is an error and nothing was changed. An id that exists is replaced; the same
     bytes and metadata again are `unchanged` and cost nothing.
+
+    While too many images wait, or the disk is nearly full, nothing of the body is
+    read: `backlog_full` or `storage_full`, with `Retry-After`.
     """
     found = collection(name)
     check_backbone(found, backends().embedder)
-    return accepted(entries.take_in(found, query), HTTPStatus.ACCEPTED)
+    context().admission.check(found.team)
+    return answered(entries.take_in(found, query, key), HTTPStatus.ACCEPTED)
 
 
 @bp.get("")
@@ -125,7 +144,7 @@ def get_image(name: str, image_id: str) -> Response:
     "images",
     {200: Image},
     body=MetadataPatch,
-    raises=(CollectionNotFound, ImageNotFound, BadMetadata),
+    raises=(CollectionNotFound, ImageNotFound, BadMetadata, StorageFull),
 )
 def patch_image(name: str, image_id: str, body: MetadataPatch) -> Response:
     """Merge metadata into an image's; null removes a field. Nothing is embedded."""
@@ -146,13 +165,13 @@ def patch_image(name: str, image_id: str, body: MetadataPatch) -> Response:
     "Delete an image",
     "images",
     {200: JobAnswer},
-    raises=(CollectionNotFound, ImageNotFound),
+    raises=(CollectionNotFound, ImageNotFound, StorageFull),
 )
 def delete_image(name: str, image_id: str) -> Response:
     """From the answer on, no search finds the image."""
     found = collection(name)
     backends().ledger.image(found, ImageId(image_id))
-    return accepted(_delete(found, [image_id]))
+    return answered(_delete_ids(found, [image_id], None))
 
 
 @bp.post("/delete")
@@ -160,12 +179,24 @@ def delete_image(name: str, image_id: str) -> Response:
     "Delete images",
     "images",
     {200: JobAnswer},
-    body=Ids,
-    raises=(CollectionNotFound, BadMetadata),
+    body=Doomed,
+    keyed=True,
+    raises=(CollectionNotFound, BadMetadata, BadFilter, StorageFull),
 )
-def delete_images(name: str, body: Ids) -> Response:
-    """From the answer on, no search finds the images; unknown ids are ignored."""
-    return accepted(_delete(collection(name), body.ids))
+def delete_images(name: str, body: Doomed, key: str | None) -> Response:
+    """Delete images by id, or all that satisfy a filter, as one job.
+
+    From the answer on, no search finds them. Unknown ids are ignored. An image that
+    comes or changes while a filter is applied may stay.
+    """
+    found = collection(name)
+    if (body.ids is None) == (body.filter is None):
+        raise BadRequest(
+            "A deletion has exactly one of `ids` and `filter`.", code="request_invalid"
+        )
+    if body.ids is not None:
+        return answered(_delete_ids(found, body.ids, key))
+    return answered(_delete_matching(found, body.filter, key))
 
 
 @bp.get("/<path:image_id>/original")
@@ -206,10 +237,12 @@ def get_thumbnail(name: str, image_id: str, query: ThumbnailSize) -> Response:
     return _cacheable(response, tag)
 
 
-def accepted(job: interfaces.Job, status: int = HTTPStatus.OK) -> Response:
+def answered(accepted: interfaces.Accepted, status: int = HTTPStatus.OK) -> Response:
     """An answer with the job that does what was asked."""
-    told = JobAnswer(job=Job.of(job))
-    return tell(told, status, {"Location": addresses.job(job.id)})
+    headers = {"Location": addresses.job(accepted.job.id)}
+    if accepted.replayed:
+        headers[REPLAYED_HEADER] = "true"
+    return tell(JobAnswer(job=Job.of(accepted.job)), status, headers)
 
 
 def image_of(found: Collection, image: interfaces.Image) -> Image:
@@ -245,10 +278,21 @@ def check_limit(limit: int, most: int) -> int:
     )
 
 
-def _delete(found: Collection, ids: list[str]) -> interfaces.Job:
+def _delete_ids(
+    found: Collection, ids: list[str], key: str | None
+) -> interfaces.Accepted:
     parts = backends()
     return catalogue.delete_images(
-        parts.ledger, parts.queue, found, ids, parts.settings.chunk_images
+        parts.ledger, parts.queue, found, ids, parts.settings.chunk_images, key
+    )
+
+
+def _delete_matching(
+    found: Collection, raw: object, key: str | None
+) -> interfaces.Accepted:
+    parts = backends()
+    return catalogue.delete_matching(
+        parts.ledger, parts.queue, found, raw, parts.settings.chunk_images, key
     )
 
 
@@ -278,7 +322,9 @@ def _thumbnail(image: interfaces.Image, side: int) -> bytes:
         return stored
     with context().decoders:
         data = thumbnail(blobs.read(team(), image.digest), side, context().limits)
-    blobs.cache(team(), name, data)
+    # A full disk keeps no one from seeing a picture: the next one makes it again.
+    with contextlib.suppress(StorageUnavailable):
+        blobs.cache(team(), name, data)
     return data
 
 

@@ -5,15 +5,32 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 
 from flask import Blueprint, Response
 
 from lookalike.api import addresses
 from lookalike.api.context import backends, context, team
-from lookalike.api.images import MAX_PAGE, check_limit
+from lookalike.api.images import MAX_PAGE, answered, check_limit
 from lookalike.api.operations import operation, tell
-from lookalike.api.schemas import Failure, FailureList, Job, JobList, JobPage
-from lookalike.errors import BadQuery, JobNotFound, LookalikeError, Unavailable
+from lookalike.api.schemas import (
+    Failure,
+    FailureList,
+    Job,
+    JobAnswer,
+    JobList,
+    JobPage,
+)
+from lookalike.errors import (
+    BadQuery,
+    JobNotFound,
+    LookalikeError,
+    NothingToRetry,
+    Overloaded,
+    StorageFull,
+    Unavailable,
+)
+from lookalike.ingest import retry_failures
 from lookalike.interfaces import JobId
 
 bp = Blueprint("jobs", __name__, url_prefix="/v1/jobs")
@@ -61,6 +78,45 @@ def list_failures(job_id: str, query: JobPage) -> Response:
     page = [Failure.of(failure) for failure in found[:limit]]
     last = page[-1].position if len(found) > limit else None
     return tell(FailureList(failures=page, next_cursor=addresses.to_cursor(last)))
+
+
+@bp.post("/<job_id>/retry")
+@operation(
+    "Retry a job's failures",
+    "jobs",
+    {202: JobAnswer},
+    keyed=True,
+    raises=(JobNotFound, NothingToRetry, Overloaded, StorageFull),
+)
+def retry_job(job_id: str, key: str | None) -> Response:
+    """Try again what failed and can succeed, as a new job; nothing is sent again.
+
+    These are the failures marked `retryable` whose image has not changed since. The
+    counts of this job stay as they are.
+    """
+    parts, whose = backends(), team()
+    parts.ledger.job(whose, JobId(job_id))
+    context().admission.check_backlog(whose)
+    retried = retry_failures(
+        parts.ledger,
+        parts.queue,
+        whose,
+        JobId(job_id),
+        parts.settings.chunk_images,
+        key,
+    )
+    return answered(retried, HTTPStatus.ACCEPTED)
+
+
+@bp.post("/<job_id>/cancel")
+@operation("Cancel a job", "jobs", {200: JobAnswer}, raises=(JobNotFound, StorageFull))
+def cancel_job(job_id: str) -> Response:
+    """End what of a job no worker has begun; a finished job stays as it is.
+
+    Those images fail with the code `cancelled` and can be retried. Deletions hold
+    already and are not taken back.
+    """
+    return tell(JobAnswer(job=Job.of(backends().ledger.cancel(team(), JobId(job_id)))))
 
 
 @bp.get("/<job_id>/events")

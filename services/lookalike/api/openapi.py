@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from lookalike.api import operations
+from lookalike.api import errors, operations
 from lookalike.api.errors import MEDIA_TYPE, status_of
 from lookalike.api.operations import (
     JSON,
     MULTIPART,
     NDJSON,
+    REPLAYED_HEADER,
     SAFE_METHODS,
     Operation,
     tell_json,
@@ -25,12 +26,15 @@ from lookalike.api.operations import (
 from lookalike.api.schemas import Item, Problem
 from lookalike.errors import (
     BadRequest,
+    IdempotencyConflict,
+    IdempotencyInUse,
     LookalikeError,
     Misconfigured,
     TooLarge,
     Unavailable,
     UnsupportedMedia,
 )
+from lookalike.idempotency import HEADER, MAX_KEY_LENGTH
 
 bp = Blueprint("openapi", __name__)
 
@@ -58,6 +62,28 @@ PARAMETERS = {
 EVERYWHERE: tuple[type[LookalikeError], ...] = (Misconfigured, Unavailable)
 WITH_QUERY: tuple[type[LookalikeError], ...] = (BadRequest,)
 WITH_BODY: tuple[type[LookalikeError], ...] = (BadRequest, TooLarge, UnsupportedMedia)
+WITH_KEY: tuple[type[LookalikeError], ...] = (
+    BadRequest,
+    IdempotencyConflict,
+    IdempotencyInUse,
+)
+KEY_PARAMETER: dict[str, Any] = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Chosen by the caller, a UUID for example, and sent again with a "
+    "repeat: the same request with the same key makes one job, also when the first "
+    "answer was lost. Remembered for 48 hours unless configured otherwise.",
+    "schema": {"type": "string", "pattern": f"^[!-~]{{1,{MAX_KEY_LENGTH}}}$"},
+}
+REPLAYED = {
+    "description": "`true`: an earlier request with this key had made the job.",
+    "schema": {"type": "string", "const": "true"},
+}
+RETRY_AFTER = {
+    "description": "Seconds after which a repeat is worth it, if one is at all.",
+    "schema": {"type": "integer"},
+}
 
 
 @bp.get("/openapi.json")
@@ -128,7 +154,11 @@ def _operation(
         "summary": declared.summary,
         "description": inspect.getdoc(view) or "",
         "tags": [declared.tag],
-        "parameters": [*_path_parameters(rule), *_query_parameters(declared)],
+        "parameters": [
+            *_path_parameters(rule),
+            *_query_parameters(declared),
+            *([KEY_PARAMETER] if declared.keyed else []),
+        ],
         "responses": _responses(declared, method),
     }
     if declared.takes_body:
@@ -190,12 +220,16 @@ def _responses(declared: Operation, method: str) -> dict[str, Any]:
         if answer is not None:
             media = answer if isinstance(answer, str) else JSON
             responses[str(status)]["content"] = {media: _media(answer)}
+        if declared.keyed:
+            responses[str(status)]["headers"] = {REPLAYED_HEADER: REPLAYED}
     problems = _problems(declared)
     if method not in SAFE_METHODS:
         problems[403] = "A page of another site may not change anything here."
     for status, text in problems.items():
         content = {MEDIA_TYPE: {"schema": {"$ref": REFERENCE.format(model="Problem")}}}
         responses[str(status)] = {"description": text, "content": content}
+        if status in errors.RETRY_AFTER:
+            responses[str(status)]["headers"] = {"Retry-After": RETRY_AFTER}
     return dict(sorted(responses.items()))
 
 
@@ -209,6 +243,7 @@ def _problems(declared: Operation) -> dict[int, str]:
     raised = [*declared.raises, *EVERYWHERE]
     raised += WITH_BODY if declared.takes_body else ()
     raised += WITH_QUERY if declared.query is not None else ()
+    raised += WITH_KEY if declared.keyed else ()
     found: dict[int, dict[str, None]] = {}
     for error in raised:
         sentence = (inspect.getdoc(error) or "").partition("\n")[0]

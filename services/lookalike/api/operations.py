@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from lookalike.api import jsontext
 from lookalike.api.schemas import Asked, AskedInAddress
 from lookalike.errors import BadRequest, LookalikeError, TooLarge, UnsupportedMedia
+from lookalike.idempotency import HEADER, check_key
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
@@ -29,6 +30,7 @@ BYTES = "application/octet-stream"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_JSON_BYTES = 2**20  # of a body that carries no image
 MAX_LISTED_ERRORS = 20
+REPLAYED_HEADER = "Idempotency-Replayed"
 
 View = Callable[..., Response]
 V = TypeVar("V", bound=View)
@@ -47,6 +49,7 @@ class Operation:
         query: the query parameters; the view gets them as ``query``.
         body: the model of a JSON body; the view gets it as ``body``.
         accepts: the bodies it reads itself, by media type.
+        keyed: whether it takes an Idempotency-Key; the view gets it as ``key``.
         raises: the errors a caller can meet, beside those of every operation.
     """
 
@@ -56,6 +59,7 @@ class Operation:
     query: type[AskedInAddress] | None = None
     body: type[Asked] | None = None
     accepts: Mapping[str, type[BaseModel] | str] = field(default_factory=dict)
+    keyed: bool = False
     raises: tuple[type[LookalikeError], ...] = ()
 
     @property
@@ -72,14 +76,19 @@ def operation(
     query: type[AskedInAddress] | None = None,
     body: type[Asked] | None = None,
     accepts: Mapping[str, type[BaseModel] | str] | None = None,
+    keyed: bool = False,
     raises: tuple[type[LookalikeError], ...] = (),
 ) -> Callable[[V], V]:
-    """Declare a view's operation; the view gets its checked ``query`` and ``body``."""
-    declared = Operation(summary, tag, answers, query, body, accepts or {}, raises)
+    """Declare a view's operation; the view gets what of it was declared, checked."""
+    declared = Operation(
+        summary, tag, answers, query, body, accepts or {}, keyed, raises
+    )
 
     def declare(view: V) -> V:
         @functools.wraps(view)
         def answer(**arguments: Any) -> Response:
+            if declared.keyed:
+                arguments["key"] = check_key(request.headers.get(HEADER))
             if declared.query is not None:
                 arguments["query"] = _query(declared.query)
             if declared.body is not None:

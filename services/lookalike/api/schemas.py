@@ -347,10 +347,13 @@ class MetadataPatch(Asked):
     metadata: MetadataIn
 
 
-class Ids(Asked):
-    """Images by id."""
+class Doomed(Asked):
+    """Images to delete: exactly one of the two."""
 
-    ids: list[str] = Field(description="Ids that do not exist are ignored.")
+    ids: list[str] | None = Field(
+        None, description="Images by id; those that do not exist are ignored."
+    )
+    filter: FilterIn = None
 
 
 class Image(Told):
@@ -398,7 +401,13 @@ class Part(Told):
 
 
 class Readiness(Told):
-    """Whether every part works; a problem of `/readyz` has the same two keys."""
+    """Whether every part works, and what that means for those who call."""
 
-    ready: bool
+    status: Literal["ready", "degraded", "down"] = Field(
+        description="`degraded`: something is away that only some calls need. A "
+        "problem of `/readyz` means `down`, and holds the other keys."
+    )
+    ready: bool = Field(description="Whether every part works.")
+    ingests: bool = Field(description="Whether images are accepted now.")
+    searches: bool = Field(description="Whether a search by picture can work now.")
     parts: dict[str, Part]

@@ -1,9 +1,5 @@
 """Originals in a directory: content-addressed, per team, surviving a power cut.
 
-    ROOT/TEAM/incoming/…          on their way in; what a crash leaves goes after a day
-    ROOT/TEAM/ab/abcd…            originals, named by their SHA-256
-    ROOT/TEAM/cache/xy/NAME       thumbnails and the like; may be deleted at any time
-
 An original is written to ``incoming``, fsynced, renamed, and its folder fsynced: under
 its final name a file is always whole. A small picture stays in memory until it is kept,
 so that one which is refused, or is there already, costs no write at all.
@@ -11,30 +7,28 @@ so that one which is refused, or is there already, costs no write at all.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
-import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from lookalike.backends.blob_layout import MOVES, Layout, storage_errors
+from lookalike.backends.blob_sweep import Sweeper
 from lookalike.collections import Team
-from lookalike.errors import StorageUnavailable
-from lookalike.interfaces import Digest, StagedBlob
+from lookalike.errors import OriginalMissing
+from lookalike.failpoints import failpoint
+from lookalike.interfaces import Digest, Named, StagedBlob, Stop, Swept
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 LEFTOVER_SECONDS = 24 * 3600
 SPOOL_BYTES = 64 * 2**10  # a picture up to this stays in memory until it is kept
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class DirectoryBlobs:
@@ -49,12 +43,13 @@ class DirectoryBlobs:
     """
 
     def __init__(self, root: Path, *, fsync: Callable[[int], None] = os.fsync) -> None:
-        self._root = root
+        self._layout = Layout(root)
+        self._sweeper = Sweeper(self._layout)
         self._fsync = fsync
         self._teams: set[Path] = set()  # whose folders are there for sure
-        with _storage_errors():
+        with storage_errors():
             self._make_lasting(root)
-            self._sweep()
+            self._remove_leftovers()
 
     def stage(self, team: Team) -> StagedFile:
         """Start to take in the bytes of one image.
@@ -62,55 +57,104 @@ class DirectoryBlobs:
         Raises:
             StorageUnavailable: no file can be made.
         """
-        folder = self._folder(team)
+        folder = self._layout.incoming(team)
         if folder not in self._teams:
-            with _storage_errors():
-                self._make_lasting(folder)
-                (folder / "incoming").mkdir(exist_ok=True)
+            with storage_errors():
+                self._make_lasting(folder.parent)
+                folder.mkdir(exist_ok=True)
             self._teams.add(folder)
-        return StagedFile(team, folder / "incoming" / secrets.token_hex(16))
+        return StagedFile(team, folder / secrets.token_hex(16))
 
     def keep(self, staged: Sequence[StagedBlob]) -> None:
         """Put bytes under their digests; on return they survive a power cut.
 
+        They count as new from now on, even those that were there already.
+
         Raises:
+            StorageFull: there is no room for them; none is half kept.
             StorageUnavailable: not all could be kept; none is half kept.
         """
         files = [blob for blob in staged if isinstance(blob, StagedFile)]
         if len(files) != len(staged):
             raise TypeError("these blobs were staged elsewhere")
-        with _storage_errors():
-            targets = {self._path(file.team, file.digest()): file for file in files}
+        with storage_errors():
+            targets = {
+                self._layout.original(file.team, file.digest()): file for file in files
+            }
             new = {
                 target: file
                 for target, file in targets.items()
-                if not _is_whole(target, file)
+                if not _is_kept(target, file)
             }
             # First all are sent on their way to the disk, then each is waited for: one
             # commit of the file system's journal then serves them all.
             for file in new.values():
                 file.write_out()
+                failpoint("blob.written")
             for file in new.values():
                 self._sync_one(file.path)
+                failpoint("blob.synced")
             # Folders of what is there already too: who put it there may not have
             # come to the fsync of the folder yet.
             folders = {target.parent for target in targets}
             for target, file in new.items():
                 folders |= _make(target.parent)
                 file.move(target)
+                failpoint("blob.renamed")
             for folder in folders:
                 self._sync_one(folder)
         for file in files:
             file.discard()
 
     def read(self, team: Team, digest: Digest) -> bytes:
-        """The bytes of an original.
+        """The bytes of an original; one that was set aside comes back by this.
 
         Raises:
-            StorageUnavailable: it cannot be read, or is not there.
+            OriginalMissing: it is not there, although others of the team are.
+            StorageUnavailable: it cannot be read.
         """
-        with _storage_errors():
-            return self._path(team, digest).read_bytes()
+        place = self._layout.original(team, digest)
+        with storage_errors():
+            for _ in range(MOVES):
+                with suppress(FileNotFoundError):
+                    return place.read_bytes()
+                # If nothing lies aside, another reader may just have brought it back.
+                self._layout.bring_back(team, digest)
+            try:
+                return place.read_bytes()
+            except FileNotFoundError as error:
+                if not self._layout.team(team).is_dir():
+                    raise  # is the disk not mounted?
+                raise OriginalMissing(f"The original {digest} is not there.") from error
+
+    def missing(self, team: Team, digests: Sequence[Digest]) -> set[Digest]:
+        """Those of the digests under which nothing can be read.
+
+        Raises:
+            StorageUnavailable: that cannot be found out.
+        """
+        with storage_errors():
+            return {one for one in digests if not self._layout.is_there(team, one)}
+
+    def sweep(self, named: Named, older_than_seconds: float, stop: Stop) -> Swept:
+        """Set aside old originals that nothing names, and remove those set aside.
+
+        Raises:
+            StorageUnavailable: the disk fails; some may have been swept.
+        """
+        with storage_errors():
+            self._remove_leftovers()
+            return self._sweeper.run(named, older_than_seconds, stop)
+
+    def free_bytes(self) -> int:
+        """How much room there is for more.
+
+        Raises:
+            StorageUnavailable: that cannot be found out.
+        """
+        with storage_errors():
+            disk = os.statvfs(self._layout.root)
+        return disk.f_bavail * disk.f_frsize
 
     def check(self, team: Team) -> None:
         """Return if originals can be written now.
@@ -131,8 +175,8 @@ class DirectoryBlobs:
         Raises:
             StorageUnavailable: it is there and cannot be read.
         """
-        path = self._cache_path(team, name)
-        with _storage_errors():
+        path = self._layout.cached(team, name)
+        with storage_errors():
             try:
                 return path.read_bytes()
             except FileNotFoundError:
@@ -144,27 +188,15 @@ class DirectoryBlobs:
         Raises:
             StorageUnavailable: it cannot be written.
         """
-        path = self._cache_path(team, name)
+        path = self._layout.cached(team, name)
         staged = self.stage(team)
         try:
             staged.file.write(data)
-            with _storage_errors():
+            with storage_errors():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 staged.move(path)
         finally:
             staged.discard()
-
-    def _folder(self, team: Team) -> Path:
-        return self._root / _checked(_NAME, team, "team")
-
-    def _path(self, team: Team, digest: Digest) -> Path:
-        name = _checked(_DIGEST, digest, "digest")
-        return self._folder(team) / name[:2] / name
-
-    def _cache_path(self, team: Team, name: str) -> Path:
-        _checked(_NAME, name, "cache name")
-        spread = hashlib.sha256(name.encode()).hexdigest()[:2]
-        return self._folder(team) / "cache" / spread / name
 
     def _make_lasting(self, folder: Path) -> None:
         """Make a folder with its parents, unless there, to survive a power cut."""
@@ -180,10 +212,10 @@ class DirectoryBlobs:
         finally:
             os.close(descriptor)
 
-    def _sweep(self) -> None:
+    def _remove_leftovers(self) -> None:
         """Delete what crashed requests left behind."""
         oldest = time.time() - LEFTOVER_SECONDS
-        for path in self._root.glob("*/incoming/*"):
+        for path in self._layout.root.glob("*/incoming/*"):
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < oldest:
                     path.unlink()
@@ -221,7 +253,7 @@ class StagedFile:
         self._raw.forget()
         self._file.close()
         if self._raw.is_on_disk and not self._is_moved:
-            with _storage_errors(), suppress(FileNotFoundError):
+            with storage_errors(), suppress(FileNotFoundError):
                 self.path.unlink()
 
     def write_out(self) -> None:
@@ -233,6 +265,7 @@ class StagedFile:
         """Rename the file to its final place; it stays in this file system."""
         self._flush()
         self._raw.spill()
+        os.utime(self.path)  # its age counts from here, however long its request took
         self.path.replace(target)
         self._is_moved = True
 
@@ -276,7 +309,7 @@ class _Spool(io.RawIOBase):
     def size(self) -> int:
         if self._memory is not None:
             return self._memory.getbuffer().nbytes
-        with _storage_errors():
+        with storage_errors():
             return self._path.stat().st_size
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -292,7 +325,7 @@ class _Spool(io.RawIOBase):
             self._memory.seek(self._place)
             count = self._memory.readinto(buffer)
         else:
-            with _storage_errors(), self._path.open("rb", buffering=0) as file:
+            with storage_errors(), self._path.open("rb", buffering=0) as file:
                 file.seek(self._place)
                 count = file.readinto(buffer) or 0
         self._place += count
@@ -317,24 +350,33 @@ class _Spool(io.RawIOBase):
             self._memory.seek(self._place)
             return self._memory.write(view)
         self.spill()
-        with _storage_errors(), self._path.open("r+b", buffering=0) as file:
+        with storage_errors(), self._path.open("r+b", buffering=0) as file:
             file.seek(self._place)
             return file.write(view)
 
     def spill(self) -> None:
         """Move what is in memory to the file."""
         if self._memory is not None:
-            with _storage_errors(), self._path.open("xb", buffering=0) as file:
-                file.write(self._memory.getbuffer())
-                if hasattr(os, "posix_fadvise"):
-                    # Linux starts to write what it is told will not be needed soon.
-                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            with storage_errors():
+                try:
+                    self._write_file(self._memory.getbuffer())
+                except OSError:
+                    self._path.unlink(missing_ok=True)
+                    raise
             self._memory = None
+
+    def _write_file(self, data: memoryview) -> None:
+        with self._path.open("xb", buffering=0) as file:
+            while data:  # the last room of a disk takes a part, and says no error
+                data = data[file.write(data) :]
+            if hasattr(os, "posix_fadvise"):
+                # Linux starts to write what it is told will not be needed soon.
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
     def truncate(self, size: int | None = None) -> int:
         length = self._place if size is None else size
         self.spill()
-        with _storage_errors():
+        with storage_errors():
             os.truncate(self._path, length)
         self._hashed = None
         return length
@@ -343,7 +385,7 @@ class _Spool(io.RawIOBase):
         if self._hashed is not None:
             return self._hash.hexdigest()
         self.spill()
-        with _storage_errors(), self._path.open("rb") as file:
+        with storage_errors(), self._path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def forget(self) -> None:
@@ -352,8 +394,12 @@ class _Spool(io.RawIOBase):
             self._memory = io.BytesIO()
 
 
-def _is_whole(target: Path, file: StagedFile) -> bool:
+def _is_kept(target: Path, file: StagedFile) -> bool:
+    """Whether the original is there, and from now on as new as this one."""
     with suppress(FileNotFoundError):
+        # In this order: a sweep that moves it away comes before both, or it will find
+        # the new time, or it lets the file lie aside until what names it is recorded.
+        os.utime(target)
         return target.stat().st_size == file.size()
     return False
 
@@ -365,25 +411,3 @@ def _make(folder: Path) -> set[Path]:
     with suppress(FileExistsError):
         folder.mkdir()
     return {folder.parent}
-
-
-def _checked(pattern: re.Pattern[str], text: str, what: str) -> str:
-    """The text, once it is certain that it names nothing outside its folder."""
-    if not pattern.fullmatch(text):
-        raise ValueError(f"not a {what}: {text!r}")
-    return text
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageUnavailable(
-                "the disk of the originals is full; free some space and repeat",
-                code="storage_full",
-            ) from error
-        raise StorageUnavailable(
-            f"originals cannot be read or written: {error.strerror or error}"
-        ) from error

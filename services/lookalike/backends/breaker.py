@@ -11,11 +11,11 @@ class Breaker:
     """Opens after several failures in a row, and lets one caller try now and then.
 
     Ask ``allows`` before a call, and say how it went with ``worked`` or ``failed``. A
-    call of which neither is known (it ended at its deadline) may go unsaid.
+    call of which neither is known may go unsaid.
 
     Args:
         failures: in a row, to open it.
-        seconds: between two tries while it is open.
+        seconds: between two tries while it is open; infinite if callers never try.
         clock: gives the time in seconds; tests turn it themselves.
     """
 
@@ -54,8 +54,14 @@ class Breaker:
         with self._lock:
             self._failures = 0
 
+    def open(self) -> None:
+        """There is no doubt that the server is away, whatever was counted."""
+        with self._lock:
+            self._failures = max(self._failures, self._most)
+            self._next_try = self._clock() + self._seconds
+
     def failed(self) -> None:
-        """The server could not be reached."""
+        """The server could not be reached, or did not answer in time."""
         with self._lock:
             self._failures += 1
             self._next_try = self._clock() + self._seconds

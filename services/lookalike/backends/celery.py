@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+import redis
 from celery import Celery
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
+from lookalike.errors import Unavailable
 from lookalike.interfaces import WorkId
 
 logger = logging.getLogger(__name__)
@@ -121,6 +125,7 @@ class CeleryQueue:
             chunk_images: most ids in one message.
             retry_seconds: after three failures in a row, how long until the next try.
         """
+        self._url = redis_url
         self._app = make_celery(redis_url)
         self._chunk_images = chunk_images
         self._retry_seconds = retry_seconds
@@ -142,6 +147,25 @@ class CeleryQueue:
                 )
                 self._thread.start()
             self._changed.notify()
+
+    def check(self) -> None:
+        """Return if Redis answers now, within a second.
+
+        Raises:
+            Unavailable: code ``queue_unavailable``; the ledger keeps the work.
+        """
+        try:
+            # Not the publisher's connection, which is its thread's own.
+            with redis.Redis.from_url(
+                self._url, retry=Retry(NoBackoff(), 0), **PUBLISH_TIMEOUT
+            ) as client:
+                client.ping()
+        except (redis.RedisError, OSError) as error:
+            raise Unavailable(
+                f"Redis does not answer: {error}. What is accepted meanwhile is done "
+                "once the workers look for it themselves, or Redis is back.",
+                code="queue_unavailable",
+            ) from error
 
     def close(self, timeout: float = 2.0) -> None:
         """Send what still waits if that is quick, then stop."""

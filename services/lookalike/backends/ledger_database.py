@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import errno
 import sqlite3
 import threading
 import time
@@ -11,17 +11,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine, event, insert, select, text
+from sqlalchemy import URL, Connection, create_engine, event, select, text
 from sqlalchemy.engine import Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from lookalike.backends import ledger_tables as tables
-from lookalike.errors import LedgerUnavailable, Misconfigured
+from lookalike.backends.ledger_guard import Guard, allow
+from lookalike.backends.ledger_schema import is_current, prepare
+from lookalike.errors import LedgerUnavailable, Misconfigured, StorageFull
 
 CONNECT_SECONDS = 5
 BUSY_SECONDS = 30  # how long a writer waits for another writer's transaction
 STATEMENT_SECONDS = 30
-SCHEMA_LOCK = 0x6C6F6F6B  # any number no other application is likely to lock
+UPGRADE_SECONDS = 3600  # a large database of an older version takes its time
+
+# Not only when it writes pages: its shared memory is a file, too.
+SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+POSTGRESQL_FULL = "53100"
 
 SQLITE_CLOCK = text("SELECT (julianday('now') - 2440587.5) * 86400.0")
 POSTGRESQL_CLOCK = text("SELECT CAST(extract(epoch FROM clock_timestamp()) AS float8)")
@@ -30,7 +36,9 @@ POSTGRESQL_NEXT = select(tables.generations.next_value())
 
 
 class Database:
-    """Transactions on SQLite or PostgreSQL; every failure is ``LedgerUnavailable``.
+    """Transactions on SQLite or PostgreSQL.
+
+    Every failure is ``LedgerUnavailable``; a disk without room is ``StorageFull``.
 
     Raises:
         Misconfigured: the URL cannot be used, or a newer Lookalike wrote the schema.
@@ -45,8 +53,11 @@ class Database:
         # soon as it is their turn; between processes SQLite itself polls.
         self._turn = threading.Lock()
         try:
-            with self.writing() as connection:
-                self._prepare(connection)
+            with self.reading() as connection:
+                is_ready = is_current(connection)
+            if not is_ready:  # only then may it take long
+                with self.writing(seconds=UPGRADE_SECONDS) as connection:
+                    prepare(connection)
         except BaseException:
             self._engine.dispose()
             raise
@@ -104,6 +115,7 @@ class Database:
                         connection.exec_driver_sql(
                             f"SET LOCAL statement_timeout = '{seconds}s'"
                         )
+                        allow(connection.connection.dbapi_connection, seconds)
                     yield connection
 
     def now(self, connection: Connection) -> float:
@@ -132,26 +144,6 @@ class Database:
         finally:
             self._turn.release()
 
-    def _prepare(self, connection: Connection) -> None:
-        """Create what is missing, and refuse a schema from the future."""
-        if not self.is_sqlite:
-            _check_encoding(connection)
-            # Processes that start together would otherwise both create.
-            connection.execute(
-                text("SELECT pg_advisory_xact_lock(:key)"), {"key": SCHEMA_LOCK}
-            )
-        tables.metadata.create_all(connection)
-        found = connection.scalar(select(tables.schema.c.version))
-        if found is None:
-            row = {"id": 1, "version": tables.SCHEMA}
-            connection.execute(insert(tables.schema).values(row))
-        elif found != tables.SCHEMA:
-            raise Misconfigured(
-                f"The ledger's database has schema {found}; this version of Lookalike "
-                f"works with schema {tables.SCHEMA}. Run the version that wrote it, or "
-                "point LOOKALIKE_DATABASE_URL at another database."
-            )
-
 
 @contextmanager
 def _translated() -> Iterator[None]:
@@ -159,9 +151,23 @@ def _translated() -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         cause = getattr(error, "orig", None) or error
+        if _is_full(cause):
+            raise StorageFull(
+                "The disk of the ledger's database is full; an operator has to make "
+                "room."
+            ) from error
         raise LedgerUnavailable(
             f"The ledger's database does not answer ({type(cause).__name__})."
         ) from error
+
+
+def _is_full(cause: BaseException) -> bool:
+    """Whether a driver's error says that there is no room left to write."""
+    if isinstance(cause, sqlite3.Error):
+        return getattr(cause, "sqlite_errorcode", None) in SQLITE_FULL
+    if isinstance(cause, OSError):
+        return cause.errno in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(cause, "sqlstate", None) == POSTGRESQL_FULL
 
 
 def _parse(url: str) -> URL:
@@ -254,6 +260,7 @@ def _open_server(url: URL) -> Engine:
         )
     except (ImportError, NoSuchModuleError) as error:
         raise Misconfigured("PostgreSQL needs the package psycopg[binary].") from error
+    Guard(STATEMENT_SECONDS).listen(engine)
     event.listen(engine, "connect", _set_up_server)
     return engine
 
@@ -266,11 +273,3 @@ def _set_up_server(connection: Any, _record: object) -> None:
             "WHERE current_setting('synchronous_commit') = 'off'"
         )
     connection.commit()
-
-
-def _check_encoding(connection: Connection) -> None:
-    encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
-    if not re.fullmatch("UTF-?8", str(encoding), re.IGNORECASE):
-        raise Misconfigured(
-            f"The PostgreSQL database is encoded as {encoding}; the ledger needs UTF8."
-        )

@@ -1,8 +1,4 @@
-"""How work ends: counted once, noted on its image, and repaired where it came late.
-
-The index cannot refuse a late write. So whenever work for an older operation may have
-been written, the newest state of that image is written once more.
-"""
+"""How work ends: counted once, noted on its image, and repaired where it came late."""
 
 from __future__ import annotations
 
@@ -15,12 +11,12 @@ from sqlalchemy import (
     Connection,
     bindparam,
     func,
-    insert,
     select,
     update,
 )
 
 from lookalike.backends import ledger_jobs as jobs
+from lookalike.backends import ledger_repairs as repairs
 from lookalike.backends.ledger_locks import hold_collections, lock_images, lock_pending
 from lookalike.backends.ledger_tables import (
     MAX_ATTEMPTS,
@@ -46,12 +42,20 @@ EXHAUSTED = Result(
     detail=f"Given up after {MAX_ATTEMPTS} attempts, none of which came to an end.",
     retryable=True,
 )
+CANCELLED = Result(
+    WorkId(0),
+    Outcome.FAILED,
+    code="cancelled",
+    detail="The job was cancelled before this image's turn came.",
+    retryable=True,
+)
 END_WORK = (
     update(work)
     .where(work.c.id == bindparam("its_id"))
     .values(
         state=bindparam("state"),
         lease_until=0.0,
+        ended_at=bindparam("ended_at"),
         error_code=bindparam("error_code"),
         error_detail=bindparam("error_detail"),
         retryable=bindparam("retryable"),
@@ -78,7 +82,7 @@ def finish(
     heads = lock_images(connection, (row.key for row in known))
     rows = lock_pending(connection, told, *conditions)
     ends = {row.id: _true_end(told[row.id], is_overtaken(row, heads)) for row in rows}
-    _end(connection, ends)
+    _end(connection, ends, now)
     doubted = _note(connection, rows, ends, heads)
     # Others may have ended this work, for a worker that was merely slow.
     ended_before = [
@@ -86,7 +90,8 @@ def finish(
         for row in known
         if row.id not in ends and told[row.id].outcome is Outcome.DONE
     ]
-    _repair(connection, heads, _late(rows, ended_before, heads), doubted)
+    late = repairs.late_keys(rows, ended_before, heads)
+    repairs.repair_late(connection, known, heads, late, doubted)
     counted = [(row.job, ends[row.id].outcome.value) for row in rows]
     return jobs.count(connection, counted, now)
 
@@ -107,6 +112,27 @@ def give_up(connection: Connection, now: float) -> None:
         finish(connection, results, now, *is_over)
 
 
+def cancel(
+    connection: Connection, job_id: JobId, after: WorkId, now: float
+) -> WorkId | None:
+    """End some work of a job that no one holds; None if no more of it comes after.
+
+    Deletions are left alone.
+    """
+    is_free = work.c.lease_until <= now
+    query = (
+        select(work.c.id)
+        .where(work.c.job == job_id, is_pending, is_free, work.c.id > after)
+        .where(work.c.op != Operation.DELETE.value)
+        .order_by(work.c.id)
+        .limit(SWEEP)
+    )
+    ids = connection.execute(query).scalars().all()
+    results = [replace(CANCELLED, work=WorkId(number)) for number in ids]
+    finish(connection, results, now, is_free)
+    return WorkId(ids[-1]) if ids else None
+
+
 def supersede_collection(connection: Connection, uid: str, now: float) -> None:
     """End all pending work of a collection that no one accepts for any more."""
     mine = (is_pending, work.c.collection == uid)
@@ -118,9 +144,8 @@ def supersede_collection(connection: Connection, uid: str, now: float) -> None:
         .group_by(work.c.job)
     )
     by_job = {JobId(row.job): Counter(superseded=row.images) for row in counts}
-    connection.execute(
-        update(work).where(*mine).values(state="superseded", lease_until=0.0)
-    )
+    ended = {"state": "superseded", "lease_until": 0.0, "ended_at": now}
+    connection.execute(update(work).where(*mine).values(ended))
     jobs.add(connection, by_job, now)
 
 
@@ -134,13 +159,17 @@ def _read(connection: Connection, ids: Iterable[int]) -> Rows:
 
 
 def _true_end(result: Result, overtaken: bool) -> Result:
-    """What was done for an operation that was overtaken meanwhile is superseded."""
-    if overtaken and result.outcome is Outcome.DONE:
+    """What was done for an operation that was overtaken meanwhile is superseded.
+
+    So is what was to be cancelled: a failure would ask for another try.
+    """
+    is_cancelled = result.code == CANCELLED.code
+    if overtaken and (result.outcome is Outcome.DONE or is_cancelled):
         return Result(result.work, Outcome.SUPERSEDED)
     return result
 
 
-def _end(connection: Connection, ends: Mapping[int, Result]) -> None:
+def _end(connection: Connection, ends: Mapping[int, Result], now: float) -> None:
     rows = []
     for number, result in ends.items():
         is_failed = result.outcome is Outcome.FAILED
@@ -148,6 +177,7 @@ def _end(connection: Connection, ends: Mapping[int, Result]) -> None:
             {
                 "its_id": number,
                 "state": result.outcome.value,
+                "ended_at": now,
                 "error_code": storable(result.code or "failed") if is_failed else None,
                 "error_detail": storable(result.detail or "") if is_failed else None,
                 "retryable": is_failed and result.retryable,
@@ -186,67 +216,3 @@ def _note(
         rows_broken = [{"its_key": k, "code": broken[k]} for k in sorted(broken)]
         connection.execute(FAIL_IMAGE, rows_broken)
     return doubted
-
-
-def _late(rows: Rows, ended_before: Rows, heads: RowsByKey) -> set[str]:
-    """Images whose newest state a late write may have covered."""
-    late = {row.key for row in rows if row.claims and is_overtaken(row, heads)}
-    for row in ended_before:
-        # Metadata are written with the vector that was stored a while ago.
-        if is_overtaken(row, heads) or row.op == Operation.META:
-            late.add(row.key)
-    return late & heads.keys()
-
-
-def _repair(
-    connection: Connection, heads: RowsByKey, late: set[str], doubted: set[str]
-) -> None:
-    """Have the newest state of those images written once more."""
-    pending = _pending(connection, late | doubted)
-    reusing = {
-        row.key
-        for row in pending
-        if row.op == Operation.META and row.gen == heads[row.key].gen
-    }
-    # Written after this, by work that no one has begun: that is a repair.
-    untouched = {
-        row.key for row in pending if not row.claims and row.gen == heads[row.key].gen
-    }
-    # Nothing can be written of what could not be made.
-    broken = {key for key in late if heads[key].want == "present" and heads[key].failed}
-    # Whoever reuses a stored vector may have read it; repaired when that has ended.
-    _doubt(connection, late & reusing, is_doubtful=True)
-    _doubt(connection, doubted, is_doubtful=False)
-    wanted = doubted | (late - reusing - untouched - broken)
-    if wanted:
-        rows = [_repair_row(heads, key) for key in sorted(wanted)]
-        connection.execute(insert(work), rows)
-
-
-def _repair_row(heads: RowsByKey, key: str) -> dict[str, object]:
-    """Work that belongs to no job. It is due at once, as no one rings for it."""
-    head = heads[key]
-    operation = Operation.PUT if head.want == "present" else Operation.DELETE
-    return {
-        "position": 0,
-        "collection": head.collection,
-        "key": key,
-        "image_id": head.image_id,
-        "gen": head.gen,
-        "op": operation.value,
-    }
-
-
-def _pending(connection: Connection, keys: Iterable[str]) -> Rows:
-    found: Rows = []
-    for chunk in chunks(sorted(keys)):
-        query = select(work).where(is_pending, work.c.key.in_(chunk))
-        found.extend(connection.execute(query))
-    return found
-
-
-def _doubt(connection: Connection, keys: set[str], *, is_doubtful: bool) -> None:
-    for chunk in chunks(sorted(keys)):
-        connection.execute(
-            update(image).where(image.c.key.in_(chunk)).values(doubtful=is_doubtful)
-        )

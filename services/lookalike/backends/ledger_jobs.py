@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, update
 
 from lookalike.backends.ledger_tables import is_open, job
-from lookalike.backends.ledger_values import chunks
 from lookalike.collections import Collection
 from lookalike.errors import JobNotFound
 from lookalike.interfaces import JobId
@@ -41,6 +40,18 @@ class Part:
 def missing(job_id: str) -> JobNotFound:
     """The error for a job that is not there."""
     return JobNotFound(f"There is no job {job_id[:64]!r}.")
+
+
+def total(connection: Connection, job_id: JobId) -> int:
+    """How many images a job has so far.
+
+    Raises:
+        JobNotFound: there is no such job.
+    """
+    found = connection.scalar(select(job.c.total).where(job.c.id == job_id))
+    if found is None:
+        raise missing(job_id)
+    return int(found)
 
 
 def start(
@@ -132,12 +143,17 @@ def close_abandoned(connection: Connection, now: float) -> None:
         .where(is_open, job.c.touched_at < now - ABANDONED_SECONDS)
         .with_for_update(skip_locked=True)
     )
-    for ids in chunks(rows.scalars().all()):
-        for job_id in ids:
-            closed = connection.execute(
-                update(job).where(job.c.id == job_id).values(open=False).returning(job)
-            ).one()
-            _finished(connection, closed, now)
+    for job_id in sorted(rows.scalars().all()):
+        close(connection, job_id, now)
+
+
+def close(connection: Connection, job_id: JobId, now: float) -> None:
+    """Have a job finish without the further parts that it was kept open for."""
+    closed = connection.execute(
+        update(job).where(job.c.id == job_id, is_open).values(open=False).returning(job)
+    ).one_or_none()
+    if closed is not None:
+        _finished(connection, closed, now)
 
 
 def _raised(counts: Mapping[str, int]) -> dict[str, Any]:

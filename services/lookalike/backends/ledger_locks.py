@@ -1,7 +1,9 @@
 """The ledger's locks, taken in one order so that no two transactions wait in a ring.
 
-The order: collections by uid, images by key, work by id, jobs by id. SQLite has one
-writer at a time and takes none of them.
+The order: collections by uid, an idempotency key, images by key, work by id, jobs by
+id. Work of other teams is taken beyond that order, but never waited for. Leases, and
+the row that a check writes, are alone in their transactions. SQLite has one writer at a
+time and takes none of these locks.
 """
 
 from __future__ import annotations
@@ -65,16 +67,22 @@ def lock_images(connection: Connection, keys: Iterable[str]) -> dict[str, Row[An
 
 
 def lock_pending(
-    connection: Connection, ids: Iterable[int], *conditions: ColumnElement[bool]
+    connection: Connection,
+    ids: Iterable[int],
+    *conditions: ColumnElement[bool],
+    skip_locked: bool = False,
 ) -> list[Row[Any]]:
-    """The rows of that work that is pending, in order of id, locked."""
+    """The rows of that work that is pending, in order of id, locked.
+
+    With ``skip_locked`` those that another has locked are left out, not waited for.
+    """
     found: list[Row[Any]] = []
     for chunk in chunks(sorted(set(ids))):
         rows = connection.execute(
             select(work)
             .where(work.c.id.in_(chunk), is_pending, *conditions)
             .order_by(work.c.id)
-            .with_for_update()
+            .with_for_update(skip_locked=skip_locked)
         )
         found.extend(rows)
     return found

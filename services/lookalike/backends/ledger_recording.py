@@ -57,6 +57,11 @@ class Change:
 class Recording:
     """One transaction that changes images of one collection.
 
+    Attributes:
+        connection: where it runs.
+        collection: whose images it changes; it cannot be deleted meanwhile.
+        now: when it began, in seconds since 1970 by the database's clock.
+
     Raises:
         CollectionNotFound: the collection was deleted meanwhile.
     """
@@ -65,9 +70,9 @@ class Recording:
         self, database: Database, connection: Connection, collection: Collection
     ) -> None:
         self._database = database
-        self._connection = connection
-        self._collection = collection
-        self._now = database.now(connection)
+        self.connection = connection
+        self.collection = collection
+        self.now = database.now(connection)
         hold_collections(connection, [collection.uid])
         known = select(collections.c.uid).where(collections.c.uid == collection.uid)
         if connection.execute(known).one_or_none() is None:
@@ -83,13 +88,13 @@ class Recording:
     ) -> Accepted:
         """Take images in, and note what was refused already."""
         latest = {self._key(entry.id): entry for entry in entries}
-        gen = self._database.next_generation(self._connection)
+        gen = self._database.next_generation(self.connection)
         new = self._insert(latest, gen)
         ways = dict.fromkeys(new, (Operation.PUT, gen))
-        rows = lock_images(self._connection, latest.keys() - new)
+        rows = lock_images(self.connection, latest.keys() - new)
         if operations := self._operations(latest, rows):
             # Only a number taken after the lock is higher than what the rows have.
-            gen = self._database.next_generation(self._connection)
+            gen = self._database.next_generation(self.connection)
             self._replace(latest, {key: rows[key] for key in operations}, gen)
             ways |= {key: (operation, gen) for key, operation in operations.items()}
         changes = [
@@ -109,7 +114,7 @@ class Recording:
 
     def update_metadata(self, image_id: ImageId, metadata: Metadata) -> Accepted:
         """Take a stored image in again, with other metadata."""
-        row = lock_images(self._connection, [self._key(image_id)]).get(
+        row = lock_images(self.connection, [self._key(image_id)]).get(
             self._key(image_id)
         )
         if row is None or row.want != "present":
@@ -126,34 +131,68 @@ class Recording:
         )
         return self.accept([again], (), None, more=False)
 
-    def delete(self, image_ids: Sequence[ImageId]) -> Accepted:
+    def delete(
+        self, image_ids: Sequence[ImageId], job: JobId | None, *, more: bool
+    ) -> Accepted:
         """Want those images gone that exist."""
+        before = 0 if job is None else jobs.total(self.connection, job)
         places = {
             self._key(one): (place, self._key(one), one)
-            for place, one in enumerate(image_ids)
+            for place, one in enumerate(image_ids, before)
         }
-        rows = lock_images(self._connection, places)
+        rows = lock_images(self.connection, places)
         keys = [key for key in rows if rows[key].want == "present"]
-        gen = self._database.next_generation(self._connection)
+        gen = self._database.next_generation(self.connection)
         if keys:
             gone = {
                 "gen": gen,
                 "want": "absent",
                 "failed": None,
                 "doubtful": False,
-                "updated_at": self._now,
+                "updated_at": self.now,
             }
             rows_gone = [{"its_key": key} | gone for key in keys]
-            self._connection.execute(UPDATE_IMAGE, rows_gone)
+            self.connection.execute(UPDATE_IMAGE, rows_gone)
         changes = [
             Change(*places[key], Operation.DELETE, gen)
             for key in places
             if key in set(keys)
         ]
-        return self._record(jobs.Part(len(changes)), changes, gen, None, more=False)
+        part = jobs.Part(len(changes))
+        return self._record(part, changes, gen, job, more=more)
+
+    def retry(
+        self, failures: Sequence[Row[Any]], job: JobId | None, *, more: bool
+    ) -> Accepted:
+        """Take those images in again whose newest operation these failures still are.
+
+        The failures are rows with the columns position, key, image_id and gen.
+        """
+        rows = lock_images(self.connection, (failure.key for failure in failures))
+        again = [
+            failure
+            for failure in failures
+            if failure.key in rows and rows[failure.key].gen == failure.gen
+        ]
+        gen = self._database.next_generation(self.connection)
+        if again:
+            afresh = {
+                "gen": gen,
+                "failed": None,
+                "doubtful": False,
+                "updated_at": self.now,
+            }
+            rows_again = [{"its_key": failure.key} | afresh for failure in again]
+            self.connection.execute(UPDATE_IMAGE, rows_again)
+        changes = [
+            # The stored vector may be of another picture, if there is one at all.
+            Change(one.position, one.key, one.image_id, Operation.PUT, gen)
+            for one in again
+        ]
+        return self._record(jobs.Part(len(changes)), changes, gen, job, more=more)
 
     def _key(self, image_id: ImageId) -> ImageKey:
-        return image_key(self._collection.team, self._collection.uid, image_id)
+        return image_key(self.collection.team, self.collection.uid, image_id)
 
     def _insert(self, latest: Mapping[ImageKey, NewImage], gen: int) -> set[ImageKey]:
         """Make the rows of images that are new here; gives back which were.
@@ -161,26 +200,26 @@ class Recording:
         New rows are made in order, and all of them before the first lock is taken:
         two requests that bring the same images wait for each other one way only.
         """
-        keys = sorted(latest.keys() - known_keys(self._connection, latest))
+        keys = sorted(latest.keys() - known_keys(self.connection, latest))
         if not keys:
             return set()
         rest = {
-            "collection": self._collection.uid,
+            "collection": self.collection.uid,
             "gen": gen,
             "want": "present",
             "born_gen": gen,
             "indexed_gen": 0,
-            "created_at": self._now,
-            "updated_at": self._now,
+            "created_at": self.now,
+            "updated_at": self.now,
         }
         rows = [
             {"key": key, "image_id": latest[key].id} | _facts(latest[key]) | rest
             for key in keys
         ]
         made = (sqlite if self._database.is_sqlite else postgresql).insert(image)
-        self._connection.execute(made.on_conflict_do_nothing(), rows)
+        self.connection.execute(made.on_conflict_do_nothing(), rows)
         # No other request has this number, so whatever has it was made here.
-        mine = known_keys(self._connection, keys, image.c.gen == gen)
+        mine = known_keys(self.connection, keys, image.c.gen == gen)
         return {key for key in keys if key in mine}
 
     def _operations(
@@ -206,7 +245,7 @@ class Recording:
             query = select(work.c.key, work.c.gen).where(
                 is_pending, work.c.key.in_(chunk)
             )
-            rows = self._connection.execute(query)
+            rows = self.connection.execute(query)
             found.update((row.key, row.gen) for row in rows)
         return found
 
@@ -230,11 +269,11 @@ class Recording:
                     "born_gen": row.born_gen if lives else gen,
                     "failed": None,
                     "doubtful": False,
-                    "created_at": row.created_at if lives else self._now,
-                    "updated_at": self._now,
+                    "created_at": row.created_at if lives else self.now,
+                    "updated_at": self.now,
                 }
             )
-        self._connection.execute(UPDATE_IMAGE, rows)
+        self.connection.execute(UPDATE_IMAGE, rows)
 
     def _record(
         self,
@@ -248,31 +287,32 @@ class Recording:
         """The job with these changes, and the work that they are."""
         if job is None:
             row = jobs.start(
-                *(self._connection, self._collection, part),
+                *(self.connection, self.collection, part),
                 gen=gen,
-                now=self._now,
+                now=self.now,
                 more=more,
             )
         else:
             row = jobs.extend(
-                *(self._connection, self._collection, job, part),
-                now=self._now,
+                *(self.connection, self.collection, job, part),
+                now=self.now,
                 more=more,
             )
         if not changes:
             return Accepted(to_job(row))
-        self._connection.execute(
+        self.connection.execute(
             insert(work),
             [
                 {
+                    "team": self.collection.team,
                     "job": row.id,
                     "position": change.position,
-                    "collection": self._collection.uid,
+                    "collection": self.collection.uid,
                     "key": change.key,
                     "image_id": change.image_id,
                     "gen": change.gen,
                     "op": change.operation.value,
-                    "hinted_at": self._now,  # whoever asked for it rings at once
+                    "hinted_at": self.now,  # whoever asked for it rings at once
                 }
                 for change in changes
             ],
@@ -287,26 +327,28 @@ class Recording:
         ids: list[WorkId] = []
         first = min(change.gen for change in changes)
         for keys in chunks(change.key for change in changes):
-            query = select(work.c.id).where(
+            query = select(work.c.id, work.c.job).where(
                 is_pending,
                 work.c.key.in_(keys),
-                work.c.job == job,
                 work.c.gen >= first,  # an earlier part may have had the same image
             )
-            ids.extend(self._connection.execute(query).scalars())
+            # Asking for the job, SQLite would walk through all the work of it.
+            rows = self.connection.execute(query)
+            ids.extend(WorkId(row.id) for row in rows if row.job == job)
         return sorted(ids)
 
     def _note(self, job: JobId, failures: Sequence[Failure]) -> None:
         """Keep what was refused before it became work."""
         if not failures:
             return
-        self._connection.execute(
+        self.connection.execute(
             insert(work),
             [
                 {
+                    "team": self.collection.team,
                     "job": job,
                     "position": failure.position,
-                    "collection": self._collection.uid,
+                    "collection": self.collection.uid,
                     "image_id": storable(failure.image_id, MAX_NAME)
                     if failure.image_id is not None
                     else None,

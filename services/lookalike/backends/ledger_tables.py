@@ -31,8 +31,9 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 1  # raised whenever a table changes
+SCHEMA = 2  # raised whenever a table changes; ledger_schema brings older ones up
 MAX_ATTEMPTS = 5
+SUSPECT_ATTEMPTS = 2  # after so many tries that no one answered, work is tried alone
 
 metadata = MetaData()
 
@@ -42,6 +43,7 @@ _key = String(32).with_variant(String(32, collation="C"), "postgresql")
 # SQLite numbers rows by itself only if the type is exactly INTEGER.
 _serial = BigInteger().with_variant(Integer(), "sqlite")
 _zero = text("0")
+_empty = text("''")
 
 # The order of operations on images: PostgreSQL has sequences, SQLite one row.
 generations = Sequence("generation", metadata=metadata)
@@ -120,6 +122,7 @@ work = Table(
     "work",
     metadata,
     Column("id", _serial, primary_key=True, autoincrement=True),
+    Column("team", _text, nullable=False, server_default=_empty),
     Column("job", _text, ForeignKey("job.id")),  # null: a repair, counted nowhere
     Column("position", Integer, nullable=False),
     Column("collection", _text, nullable=False),  # the uid; it may be gone by now
@@ -133,6 +136,7 @@ work = Table(
     Column("lease_until", Double, nullable=False, server_default=_zero),  # 0: not held
     Column("not_before", Double, nullable=False, server_default=_zero),
     Column("hinted_at", Double, nullable=False, server_default=_zero),
+    Column("ended_at", Double),
     Column("error_code", _text),
     Column("error_detail", _text),
     Column("retryable", Boolean, nullable=False, server_default=false()),
@@ -142,12 +146,36 @@ work = Table(
     sqlite_autoincrement=True,  # an id is never used twice, as messages hold ids
 )
 
+# Which request a key belongs to, so that one sent again is not recorded again.
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("team", _text, primary_key=True),
+    Column("key", _text, primary_key=True),
+    Column("job", _text, nullable=False),
+    Column("digest", _text),  # null: the request has not come to its end
+    Column("created_at", Double, nullable=False),
+    Index("idempotency_age", "created_at"),
+)
+
+# What one process at a time does, or what is done once in a while.
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", _text, primary_key=True),
+    Column("owner", _text, nullable=False),
+    Column("until", Double, nullable=False),
+)
+
 # Conditions with their constants spelled out: with a bound value, neither engine can
 # know that a partial index covers the query.
 is_open = text("open")
 is_pending = work.c.state == literal_column("'pending'")
 is_failed = work.c.state == literal_column("'failed'")
 is_present = image.c.want == literal_column("'present'")
+is_gone = image.c.want == literal_column("'absent'")
+is_finished = job.c.finished_at.is_not(None)
+is_unfinished = job.c.finished_at.is_(None)
 is_spent = work.c.attempts >= literal_column(str(MAX_ATTEMPTS))
 
 
@@ -158,7 +186,12 @@ def _index(
 
 
 _index("job_open", job.c.touched_at, where=is_open)
-_index("work_due", work.c.hinted_at, where=is_pending)
+_index("job_finished", job.c.finished_at, where=is_finished)
+_index("job_unfinished", job.c.team, where=is_unfinished)
+_index("image_gone", image.c.updated_at, where=is_gone)
+_index("image_digest", image.c.digest, where=is_present)
+_index("work_due", work.c.team, work.c.hinted_at, work.c.id, where=is_pending)
 _index("work_key", work.c.key, where=is_pending)
 _index("work_spent", work.c.lease_until, where=is_pending & is_spent)
 _index("work_failed", work.c.job, work.c.position, where=is_failed)
+Index("work_job", work.c.job, work.c.id)

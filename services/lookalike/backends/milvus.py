@@ -12,14 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from pymilvus.exceptions import MilvusException
 
-from lookalike.backends.milvus_connection import (
-    NOT_LOADED,
-    Connection,
-    Timeouts,
-    translated,
-)
+from lookalike.backends.milvus_connection import NOT_LOADED, Connection, translated
 from lookalike.backends.milvus_filter import EVERYTHING, KEY, compile_filter
 from lookalike.backends.milvus_gate import Gate
+from lookalike.backends.milvus_guard import Timeouts
 from lookalike.backends.milvus_rows import (
     GEN,
     METRIC,
@@ -31,7 +27,9 @@ from lookalike.backends.milvus_rows import (
     unit,
 )
 from lookalike.backends.milvus_selftest import Capabilities, find_capabilities
+from lookalike.backends.milvus_walk import rows_in_order
 from lookalike.collections import Collection
+from lookalike.errors import IndexUnavailable
 from lookalike.filters import Filter
 from lookalike.interfaces import Hit, ImageKey, IndexRow
 
@@ -71,6 +69,8 @@ class MilvusIndex:
         self._timeouts = self._connection.timeouts
         self._capabilities: Capabilities | None = None
         self._loaded: set[str] = set()
+        self._loading: set[str] = set()
+        self._beginning = threading.Lock()
         self._unflushed: dict[str, int] = {}
         self._writing = threading.RLock()
         self._gate = Gate()
@@ -82,7 +82,7 @@ class MilvusIndex:
             IndexUnavailable: the server does not answer.
             Misconfigured: Milvus Lite cannot be opened; another process has it.
         """
-        _ = self._connection.client
+        self._connection.connect()
 
     # --- collections -----------------------------------------------------------------
 
@@ -138,9 +138,10 @@ class MilvusIndex:
         """The stored vectors of those keys that are there."""
         found: dict[ImageKey, npt.NDArray[np.float32]] = {}
         for batch in _batches(keys):
-            rows = self._query(
-                engine_name(collection), [VECTOR], ids=batch, limit=BATCH_ROWS
-            )
+            with self._connection.within(self._timeouts.search):
+                rows = self._query(
+                    engine_name(collection), [VECTOR], ids=batch, limit=BATCH_ROWS
+                )
             for row in rows:
                 found[ImageKey(row[KEY])] = np.asarray(row[VECTOR], dtype=np.float32)
         return found
@@ -148,6 +149,27 @@ class MilvusIndex:
     def count(self, collection: Collection) -> int:
         """How many rows are stored, as far as the engine knows by now."""
         return self._count(engine_name(collection), "")
+
+    def rows(
+        self,
+        collection: Collection,
+        after: ImageKey | None,
+        limit: int,
+        upto: ImageKey | None = None,
+    ) -> list[tuple[ImageKey, int]]:
+        """The next keys in order, each with its gen: ``limit`` of them, or the rest.
+
+        Every write that ended before the call is seen, which costs a server 200 ms a
+        query; a call makes one query if no more rows than ``limit`` are in the range.
+        """
+        reader, name = self.with_consistency("Strong"), engine_name(collection)
+
+        def ask(expression: str, most: int) -> list[tuple[str, int]]:
+            rows = reader._query(name, [GEN], filter=expression, limit=most)
+            return [(row[KEY], row[GEN]) for row in rows]
+
+        found = rows_in_order(ask, after, limit, upto)
+        return [(ImageKey(key), gen) for key, gen in found]
 
     def settle(self, collection: Collection) -> None:
         """Have Milvus Lite index what it has so far only in a buffer.
@@ -186,10 +208,12 @@ class MilvusIndex:
         name = engine_name(collection)
         query = unit([vector], collection.dimension)[0]
         expression = "" if condition is None else compile_filter(condition)
-        hits = self._nearest(name, query, limit, expression, _effort(limit, condition))
-        if self._is_lite or len(hits) >= limit:
-            return hits
-        return self._complete(name, query, limit, expression, hits)
+        effort = _effort(limit, condition)
+        with self._connection.within(self._timeouts.search):
+            hits = self._nearest(name, query, limit, expression, effort)
+            if self._is_lite or len(hits) >= limit:
+                return hits
+            return self._complete(name, query, limit, expression, hits)
 
     def _complete(
         self,
@@ -316,9 +340,26 @@ class MilvusIndex:
         client = self._connection.client
         # Asked first because this fails fast when the server is down.
         state = client.get_load_state(name, timeout=self._timeouts.search)["state"]
-        if state.name != "Loaded":
+        if state.name != "Loaded" and self._is_lite:
             client.load_collection(name, timeout=self._timeouts.admin)
+        elif state.name != "Loaded":
+            self._load_or_fail_fast(name)
         self._loaded.add(name)
+
+    def _load_or_fail_fast(self, name: str) -> None:
+        """One caller waits a moment; the others hear that it takes a while.
+
+        A server that was just started takes minutes, in which all would wait.
+        """
+        with self._beginning:
+            if name in self._loading:
+                raise IndexUnavailable("Milvus is loading the collection into memory.")
+            self._loading.add(name)
+        client, timeout = self._connection.client, self._timeouts.search
+        try:
+            client.load_collection(name, timeout=timeout)
+        finally:
+            self._loading.discard(name)
 
     def _write(self, name: str, rows: list[Any], has_upsert: bool) -> None:
         client, timeout = self._connection.client, self._timeouts.write

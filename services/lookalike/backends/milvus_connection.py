@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import math
 import os
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +20,14 @@ from pymilvus.exceptions import (
     ParamError,
 )
 
+from lookalike.backends.milvus_guard import Guard, Timeouts
 from lookalike.errors import IndexUnavailable, Misconfigured
 
-RETRY_SECONDS = 2.0  # who comes sooner after a failure gets the same answer
 NOT_LOADED = 101  # Milvus' code for a collection that is not in memory
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """How long Milvus may take, in seconds."""
-
-    connect: float
-    search: float
-    write: float
-    admin: float
-
-
-SERVER_TIMEOUTS = Timeouts(connect=5, search=2, write=20, admin=60)
+# Connecting is also what pymilvus does again within a call when a server was away.
+SERVER_TIMEOUTS = Timeouts(connect=2, search=2, write=20, admin=60)
 LITE_TIMEOUTS = Timeouts(connect=60, search=30, write=120, admin=300)
 
 
@@ -53,26 +41,42 @@ class Connection:
         self._token = token
         self._lock = threading.Lock()
         self._client: Any = None
-        self._failure: IndexUnavailable | None = None
-        self._failed_at = -math.inf
         self._process = 0
         # pymilvus logs a traceback for every failed call, values included.
         logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
     @property
     def client(self) -> Any:
-        """The pymilvus client of this process.
+        """The pymilvus client of this process; a server's is guarded.
 
         Raises:
-            IndexUnavailable: the server does not answer.
+            IndexUnavailable: Milvus Lite does not answer.
             Misconfigured: Milvus Lite cannot be opened.
         """
         if self._client is None or self._process != os.getpid():
             with self._lock:
                 if self._client is None or self._process != os.getpid():
-                    self._client = self._open_or_fail_fast()
+                    self._client = self._open_lite() if self.is_lite else self._guard()
                     self._process = os.getpid()
         return self._client
+
+    def connect(self) -> None:
+        """Open the engine now rather than on first use.
+
+        Raises:
+            IndexUnavailable: the server does not answer.
+            Misconfigured: Milvus Lite cannot be opened.
+        """
+        client = self.client
+        if not self.is_lite:
+            client.connected()
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """All calls of this thread in the block together take no longer than this."""
+        if self.is_lite:
+            return nullcontext()
+        guard: Guard = self.client
+        return guard.within(seconds)
 
     def close(self) -> None:
         """Let go of the client, and of Milvus Lite with its lock."""
@@ -84,19 +88,10 @@ class Connection:
             if self.is_lite:
                 _lite_servers().release_server(self._uri)
 
-    def _open_or_fail_fast(self) -> Any:
-        """Many threads can wait here: one of them tries, the others hear of it."""
-        if self._failure and time.monotonic() - self._failed_at < RETRY_SECONDS:
-            raise IndexUnavailable(self._failure.detail) from self._failure
-        try:
-            return self._open()
-        except IndexUnavailable as error:
-            self._failure, self._failed_at = error, time.monotonic()
-            raise
+    def _guard(self) -> Guard:
+        return Guard(self._open_server, self.timeouts, self._uri)
 
-    def _open(self) -> Any:
-        if self.is_lite:
-            return self._open_lite()
+    def _open_server(self) -> Any:
         with translated("connect"):
             # Dedicated: pymilvus would share a channel, even across a fork.
             return MilvusClient(

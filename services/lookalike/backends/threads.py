@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 
+from lookalike.errors import Unavailable
 from lookalike.interfaces import WorkId
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,15 @@ class ThreadQueue:
         with self._changed:
             self._waiting.update(dict.fromkeys(work))
             self._changed.notify_all()
+
+    def check(self) -> None:
+        """Return if there are workers.
+
+        Raises:
+            Unavailable: code ``queue_unavailable``: it was closed.
+        """
+        if not any(thread.is_alive() for thread in self._threads):
+            raise Unavailable("No worker runs any more.", code="queue_unavailable")
 
     def close(self, timeout: float = 5.0) -> None:
         """Start nothing more and wait for what runs, at most ``timeout`` seconds.

@@ -238,9 +238,11 @@ class TritonEmbedder:
             self.counters.failures[kind.value] += 1
         if kind in _GONE:
             self._batch = 0
-        if kind is Failure.UNREACHABLE:
+        # Several deadlines in a row, without one answer in between, are a server that
+        # hangs or that is so late that fewer calls help it.
+        if kind in (Failure.UNREACHABLE, Failure.DEADLINE):
             self._breaker.failed()
-        elif kind is not Failure.DEADLINE:
+        else:
             self._breaker.worked()
         if kind is Failure.UNHEALTHY:
             self._begin_repair()

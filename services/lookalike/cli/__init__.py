@@ -18,7 +18,9 @@ COMMANDS = {
     "worker": "lookalike.cli.processes:worker",
     "ingest": "lookalike.cli.ingest:ingest",
     "search": "lookalike.cli.search:search",
+    "jobs": "lookalike.cli.jobs:jobs",
     "backbone": "lookalike.cli.backbone:backbone",
+    "verify": "lookalike.cli.verify:verify",
     "doctor": "lookalike.cli.doctor:doctor",
 }
 

@@ -27,6 +27,7 @@ from rich.text import Text
 from lookalike.cli import folders
 from lookalike.cli.folders import Joined, Picture
 from lookalike.cli.uploads import Entry, Known, Report, Uploader
+from lookalike.cli.waiting import Waiting
 from lookalike.client import DEFAULT_URL, Client, CollectionInfo
 from lookalike.collections import Fields, FieldType, check_name, unknown_field
 from lookalike.errors import (
@@ -36,6 +37,8 @@ from lookalike.errors import (
 )
 
 PATIENCE_SECONDS = 120.0  # long enough for a server to be started again
+# As long as the server answers that it has enough to do, it works: room comes.
+BUSY_PATIENCE_SECONDS = 3_600.0
 LISTED_FAILURES = 20
 LINE_SECONDS = 5.0  # between lines of progress that is not shown on a terminal
 CATEGORY = "category"
@@ -155,6 +158,16 @@ def ingest_folder(
         known = Known.of(client, collection, found.fields)
     with watcher(console, len(prepared.entries)) as shown:
         return Uploader(client, collection, known, shown).run(prepared.entries)
+
+
+def patient_client(url: str, console: Console) -> Client:
+    """A client that waits for a server which is away or busy, and says so."""
+    return Client(
+        url,
+        patience=PATIENCE_SECONDS,
+        busy_patience=BUSY_PATIENCE_SECONDS,
+        waiting=Waiting(console),
+    )
 
 
 # --- showing -------------------------------------------------------------------------
@@ -313,13 +326,13 @@ def ingest(
     """Take every picture below DIR into a collection.
 
     The id of a picture is its path below DIR. Run the same command again at any time:
-    what is there already is skipped, what changed is replaced. Ends with status 1 if
-    any image failed.
+    what is there already is skipped, what changed is replaced. A server that is busy
+    or away for a moment is waited for. Ends with status 1 if any image failed.
     """
     console = Console(stderr=True)
     source = Source(folder, table, category_from_folder, all_files)
     try:
-        with Client(url, patience=PATIENCE_SECONDS) as client:
+        with patient_client(url, console) as client:
             report = ingest_folder(client, collection, source, console)
     except KeyboardInterrupt:
         click.echo(

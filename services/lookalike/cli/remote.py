@@ -75,8 +75,8 @@ def _collection(found: CollectionInfo) -> Check:
             name,
             Verdict.WARN,
             words,
-            "Images failed. Their jobs say why: GET /v1/jobs/ID/failures; "
-            "`lookalike ingest` lists them, too.",
+            "Images failed. Their jobs say why: `lookalike jobs list` and `lookalike "
+            "jobs show ID`; `lookalike jobs retry ID` tries again what can succeed.",
         )
     return Check(name, Verdict.OK, words)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from billiard import current_process, pool
 from celery import Celery, signals
+from celery.worker import request as celery_request
 
 from lookalike import ingest, logs
 from lookalike.backends.celery import INDEX_TASK, make_celery
@@ -56,7 +57,9 @@ class Child:
         # One child of each worker sweeps; its successor takes over when it ends.
         if getattr(current_process(), "index", 0) == 0:
             Reconciler(
-                self._reconcile, seconds=self._settings.reconcile_seconds
+                self._reconcile,
+                seconds=self._settings.reconcile_seconds,
+                housekeep=lambda stop: self._opened().housekeeping(stop),
             ).start()
 
     def backends(self) -> Backends:
@@ -92,12 +95,29 @@ class Child:
         )
 
 
+class Request(celery_request.Request):  # type: ignore[misc]
+    """A message that a worker holds; one that cannot be acknowledged is no small thing.
+
+    Celery logs it and goes on, with the message in its place for ever: as a child has
+    one place, the worker would never ask for another. Raised, it is what any failure
+    of the connection is: the worker connects anew and begins with no message.
+    """
+
+    acknowledged: bool
+
+    def acknowledge(self) -> None:
+        """Take the message out of Redis."""
+        if not self.acknowledged:
+            self._on_ack(logger, ())
+            self.acknowledged = True
+
+
 def create_worker(settings: Settings, connect: Connect) -> Celery:
     """A Celery app that carries out what is rung for; connects to nothing yet."""
     app = make_celery(settings.redis_url.get_secret_value())
     child = Child(settings, connect)
 
-    @app.task(name=INDEX_TASK)  # type: ignore[untyped-decorator]
+    @app.task(name=INDEX_TASK, Request=Request)  # type: ignore[untyped-decorator]
     def index(ids: list[int]) -> None:
         try:
             child.backends().index_images([WorkId(work) for work in ids])
