@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test unit contract integration e2e format servers bench clean
+.PHONY: help demo check test unit contract integration e2e faults format servers bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,9 @@ servers: $(READY) ## fetch what the tests run against: Milvus, PostgreSQL, Trito
 
 test: servers check ## everything: check, then integration and end-to-end tests
 	$(BIN)/pytest tests/integration tests/e2e
+
+faults: servers ## break a running cluster on purpose, for about an hour; prints one table
+	PYTHONPATH=tests $(BIN)/python -m faults $(FAULTS)
 
 bench: $(READY) ## measure ingestion and search against the sum of their parts
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.ingest
