@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from pathlib import Path
 
@@ -24,8 +23,10 @@ from source import Wish, start
 from targets import Targets
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 WIDTHS = ((64, 32), (128, 96), (256, 160))  # of the student's stages, of the teacher's
+KEPT = 0.999  # of the average of the weights at each step of 64 views
 WEIGHTS = {
     "direction": 3.0,
     "distance": 1.0,
@@ -97,10 +98,14 @@ class Run:
         self.device = torch.device(options.device)
         self.targets = Targets.load(options.views / "targets.npz").to(self.device)
         self.student, self.hints = Student(), Hints(self.targets)
+        self.average = AveragedModel(
+            self.student, multi_avg_fn=get_ema_multi_avg_fn(KEPT), use_buffers=True
+        )
         self.spent, self.seen = 0.0, 0
         self._last = options.out / "last.pt"
         state = self._restored()
         self.student.to(self.device, memory_format=torch.channels_last)
+        self.average.to(self.device, memory_format=torch.channels_last)
         self.hints.to(self.device)
         modules = (self.student, self.hints)
         weights = [p for module in modules for p in module.parameters()]
@@ -122,6 +127,7 @@ class Run:
             saved = torch.load(self._last, map_location="cpu")
             self.student.load_state_dict(saved["student"])
             self.hints.load_state_dict(saved["hints"])
+            self.average.load_state_dict(saved["average"])
             self.spent, self.seen = saved["spent"], saved["seen"]
             return saved["optimiser"]
         if self.options.checkpoint:
@@ -131,15 +137,16 @@ class Run:
                 self.hints.load_state_dict(saved["hints"])
         elif self.options.start:
             start_from(self.student, self.options.start, self.options.first)
+        self.average.module.load_state_dict(self.student.state_dict())
         return None
 
     def rate(self) -> float:
-        """The learning rate now: up over 20,000 views, then down by a cosine."""
-        progress = min(1.0, self.spent / (60 * self.options.minutes))
-        warm = min(1.0, self.seen / 20_000)
-        return float(
-            self.options.rate * warm * (0.5 + 0.5 * math.cos(math.pi * progress))
-        )
+        """The learning rate now: up over 20,000 views, then level.
+
+        The average of the weights takes the place of a rate that falls, so that a run
+        of any length can be gone on with.
+        """
+        return float(self.options.rate * min(1.0, self.seen / 20_000))
 
     def step(self, pixels: np.ndarray, levels: list[np.ndarray]) -> dict[str, float]:
         """Learn from one batch; gives the losses."""
@@ -157,6 +164,7 @@ class Run:
         total.backward()
         torch.nn.utils.clip_grad_norm_(self.student.parameters(), 5.0)
         self.optimiser.step()
+        self.average.update_parameters(self.student)
         self.seen += len(x)
         return {name: value.item() for name, value in losses.items()}
 
@@ -166,6 +174,7 @@ class Run:
         torch.save(
             {
                 "student": self.student.state_dict(),
+                "average": self.average.state_dict(),
                 "hints": self.hints.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "spent": self.spent,
@@ -179,13 +188,12 @@ class Run:
         """Measure, and write it down."""
         options = self.options
         figures = evaluate(
-            self.student, options.side, options.tiny, options.photographs
+            self.average.module, options.side, options.tiny, options.photographs
         )
         line = json.dumps({"seen": self.seen, "seconds": round(self.spent), **figures})
         print(line, flush=True)
         with (options.out / "log.jsonl").open("a") as file:
             file.write(line + "\n")
-        self.student.train()
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import onnx
 import torch
 from network import MEAN, STD, Student, convolutions
 from source import sample
+from torch.optim.swa_utils import AveragedModel
 
 from lookalike.backbones.graph import Normalisation
 from lookalike.backbones.layers import Layers
@@ -89,7 +90,8 @@ def main() -> None:
     parser.add_argument("--views", type=Path, help="made by views.py, to balance on")
     options = parser.parse_args()
     student = Student()
-    student.load_state_dict(torch.load(options.checkpoint)["student"])
+    average = AveragedModel(student, use_buffers=True)
+    average.load_state_dict(torch.load(options.checkpoint)["average"])
     student.eval()
     if options.views:
         balance(student, sample(options.views, options.side, BALANCED))
