@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -38,10 +38,17 @@ class Call:
             except (ValueError, KeyError):
                 self.code = ""
 
-    @property
-    def is_late(self) -> bool:
-        """Whether it took longer than it may."""
-        return self.took > DEADLINES[self.kind] + GRACE
+    def is_late(self, outages: Sequence[tuple[float, float]]) -> bool:
+        """Whether it took longer than it may, while there was anyone to answer it.
+
+        A server that starts takes connections long before it can answer them.
+        """
+        ended = self.began + self.took
+        nobody = sum(
+            max(0.0, min(ended, until) - max(self.began, since))
+            for since, until in outages
+        )
+        return self.took - nobody > DEADLINES[self.kind] + GRACE
 
     @property
     def is_unclear(self) -> bool:
@@ -67,9 +74,9 @@ class Calls:
             with self._lock:
                 self.made.append(call)
 
-    def late(self) -> list[Call]:
-        """Calls past their deadline and the grace."""
-        return [call for call in self._all() if call.is_late]
+    def late(self, outages: Sequence[tuple[float, float]] = ()) -> list[Call]:
+        """Calls past their deadline and the grace, but for the API's own outages."""
+        return [call for call in self._all() if call.is_late(outages)]
 
     def unclear(self) -> list[Call]:
         """Errors without a stable code."""

@@ -12,11 +12,11 @@ NAME = "everything"
 SECONDS = 20 * 60.0
 IMAGES = 100_000
 KILLS = {
-    "api": 60,
-    "api child": 60,
-    "worker": 65,
-    "worker child": 65,
-    "redis": 60,
+    "api": 65,
+    "api child": 65,
+    "worker": 70,
+    "worker child": 75,
+    "redis": 65,
     "milvus": 6,
 }
 OUTAGES = {"redis": 3.0, "api": 1.0, "worker": 2.0}
@@ -25,7 +25,7 @@ OUTAGES = {"redis": 3.0, "api": 1.0, "worker": 2.0}
 def run(options: Options) -> Report:
     """API, workers, Redis and the Milvus server, whole groups and single children."""
     seconds = (options.minutes * 60) if options.minutes else options.some(SECONDS)
-    share = (options.kills or options.some(316)) / sum(KILLS.values())
+    share = (options.kills or options.some(346)) / sum(KILLS.values())
     counts = {victim: max(1, round(count * share)) for victim, count in KILLS.items()}
     images = options.images or options.some(IMAGES)
     # As fast as is needed, and no faster: what is not embedded before the end has to

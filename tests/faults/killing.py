@@ -58,6 +58,7 @@ class Killer:
     Attributes:
         done: kills by victim.
         recoveries: by part, the seconds from each kill until the part was back.
+        outages: of the API, from when until when.
         ended: processes that ended though nobody killed them, and were started again.
     """
 
@@ -66,6 +67,7 @@ class Killer:
     done: Counter[str] = field(default_factory=Counter)
     recoveries: dict[str, list[float]] = field(default_factory=dict)
     ended: Counter[str] = field(default_factory=Counter)
+    outages: list[tuple[float, float]] = field(default_factory=list)
     _away: dict[str, float] = field(default_factory=dict)  # part: killed when
     _due: dict[str, float] = field(default_factory=dict)  # part: to be started when
 
@@ -111,12 +113,14 @@ class Killer:
         for name, since in list(self._away.items()):
             if name not in self._due and self._is_back(name, since):
                 del self._away[name]
-                took = time.monotonic() - since
-                self.recoveries.setdefault(_kind(name), []).append(took)
+                self.recoveries.setdefault(_kind(name), []).append(now - since)
+                if name in ("api", "up"):
+                    self.outages.append((since, now))
         for command in self.platform.commands:
             if command.name not in self._due and not command.is_running:
                 if command.name not in self._away:
                     self.ended[_kind(command.name)] += 1
+                    self._away[command.name] = now
                 command.spawn()
 
     def _is_back(self, name: str, since: float) -> bool:

@@ -60,7 +60,8 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Everything, for a file."""
-        return asdict(self)
+        # A Counter would be made of pairs by asdict, and count those.
+        return asdict(self) | {"kills": dict(self.kills)}
 
     def cells(self) -> list[str]:
         """The row's cells, by ``COLUMNS``."""

@@ -152,7 +152,7 @@ class Trial:
             findings.broken("I3 stale", f"{match} was deleted, and was found")
         for what in self.counter.wrong:
             findings.broken("I4 counts", what)
-        for call in self.calls.late():
+        for call in self.calls.late(self.killer.outages):
             findings.broken("I6 late", f"{call}")
         for call in self.calls.unclear():
             findings.broken("I6 codes", f"{call}")

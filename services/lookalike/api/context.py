@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flask import current_app
 
 from lookalike.admission import Admission, Capacity
+from lookalike.api.precedence import Precedence
 from lookalike.bootstrap import Backends
 from lookalike.collections import DEFAULT_TEAM, Collection, Team
 from lookalike.errors import Unavailable
@@ -28,6 +29,7 @@ class Context:
     limits: Limits
     searcher: Searcher
     admission: Admission
+    precedence: Precedence
     # A thumbnail is a full decode: more of them than cores only costs memory.
     decoders: threading.BoundedSemaphore = field(
         default_factory=lambda: threading.BoundedSemaphore(os.cpu_count() or 1)
@@ -52,6 +54,7 @@ class Context:
             limits=backends.limits,
             searcher=backends.searcher,
             admission=Admission(backends.ledger, backends.blobs, capacity),
+            precedence=Precedence(max(1, settings.http_threads // 2)),
             streams=threading.BoundedSemaphore(streams),
         )
 

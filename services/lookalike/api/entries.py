@@ -50,7 +50,8 @@ def take_in(
             _add_list(intake)
         else:
             _add_raw(intake, parameters)
-        job = intake.finish()
+        with context().precedence.turn():
+            job = intake.finish()
         return Accepted(job, replayed=intake.replayed)
 
 
@@ -76,6 +77,14 @@ def _intake(collection: Collection, key: str | None) -> Iterator[Intake]:
         raise
 
 
+def _add(
+    intake: Intake, staged: StagedBlob, image_id: str | None, metadata: object
+) -> None:
+    """Hand over one entry when it is its turn."""
+    with context().precedence.turn():
+        intake.add(staged, image_id, metadata)
+
+
 # --- one raw image -------------------------------------------------------------------
 
 
@@ -85,7 +94,7 @@ def _add_raw(intake: Intake, parameters: RawImage) -> None:
         metadata = jsontext.parse(parameters.metadata, "The query parameter 'metadata'")
     with _staged() as staged:
         _copy(request.stream, staged.file, context().limits.max_bytes + 1)
-        intake.add(staged, parameters.id, metadata)
+        _add(intake, staged, parameters.id, metadata)
 
 
 def _only_for_raw(parameters: RawImage) -> None:
@@ -166,7 +175,7 @@ def _add_file(
     metadata = known.metadata
     if metadata is None or isinstance(metadata, dict):
         metadata = {**common, **(metadata or {})}
-    intake.add(staged, known.id, metadata)
+    _add(intake, staged, known.id, metadata)
 
 
 def _check_form_fields(form: Form) -> None:
@@ -235,7 +244,7 @@ def _add_entry(intake: Intake, entry: object) -> None:
         return
     with _staged() as staged:
         staged.file.write(data)
-        intake.add(staged, known.id, known.metadata)
+        _add(intake, staged, known.id, known.metadata)
 
 
 def decode_base64(text: str) -> bytes:

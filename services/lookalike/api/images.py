@@ -96,13 +96,15 @@ def ingest_images(name: str, query: RawImage, key: str | None) -> Response:
     answer is an error and nothing was changed. An id that exists is replaced; the same
     bytes and metadata again are `unchanged` and cost nothing.
 
-    While too many images wait, or the disk is nearly full, nothing of the body is
-    read: `backlog_full` or `storage_full`, with `Retry-After`.
+    While too many images wait, too many uploads are being read, or the disk is nearly
+    full, nothing of the body is read: `backlog_full`, `too_many_uploads` or
+    `storage_full`, with `Retry-After`.
     """
     found = collection(name)
     check_backbone(found, backends().embedder)
     context().admission.check(found.team)
-    return answered(entries.take_in(found, query, key), HTTPStatus.ACCEPTED)
+    with context().precedence.uploading():
+        return answered(entries.take_in(found, query, key), HTTPStatus.ACCEPTED)
 
 
 @bp.get("")

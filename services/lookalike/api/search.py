@@ -88,8 +88,9 @@ def find_lookalikes(name: str, query: SearchParameters) -> Response:
     asked, picture = _asked(query)
     want = _want(found_in, asked)
     columns = _columns(found_in, asked.fields)
-    found = _find(found_in, asked.query, picture, want)
-    return tell(_answer(found_in, found, columns))
+    with context().precedence.searching():
+        found = _find(found_in, asked.query, picture, want)
+        return tell(_answer(found_in, found, columns))
 
 
 def _asked(parameters: SearchParameters) -> tuple[SearchRequest, bytes | None]:

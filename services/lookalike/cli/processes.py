@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import click
 
 from lookalike import logs
 from lookalike.cli.settings import load, require
+
+WORKER_NICENESS = 10  # of 19; with nothing else to do, workers get all there is
 
 INSECURE_BIND = click.option(
     "--insecure-bind",
@@ -116,7 +119,20 @@ def worker() -> None:
     # Each child uses one core; libraries that start a thread per core only fight.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+    give_way()
+
     from lookalike.worker.child import run_worker
     from lookalike.worker.main import app
 
     run_worker(app, settings)
+
+
+def give_way() -> None:
+    """Let other processes of this machine go first: somebody waits for the API.
+
+    Where Linux groups processes by session (autogroup), only the group's own nice
+    value counts between groups.
+    """
+    os.nice(WORKER_NICENESS)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(WORKER_NICENESS))
