@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from ledgers import (
-    DATABASES,
     a_collection,
     a_failure,
     an_image,
@@ -18,8 +15,6 @@ from ledgers import (
     failed,
     images,
     index_all,
-    new_database,
-    opened,
 )
 from lookalike.backends.ledger import SqlLedger
 from lookalike.collections import DEFAULT_TEAM, Collection, Team
@@ -40,19 +35,6 @@ from lookalike.interfaces import (
 )
 
 OTHER_TEAM = Team("other")
-
-
-@pytest.fixture(params=DATABASES)
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlLedger]:
-    with opened(new_database(request.param, tmp_path)) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def shop(ledger: SqlLedger) -> Collection:
-    collection = a_collection()
-    ledger.create_collection(collection)
-    return collection
 
 
 # --- collections ---------------------------------------------------------------------

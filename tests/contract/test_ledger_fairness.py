@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from fakes import FakeEmbedder, MemoryIndex
 from ledgers import (
-    DATABASES,
     a_collection,
     a_failure,
     an_hour_passes,
@@ -19,7 +18,6 @@ from ledgers import (
     ids,
     images,
     index_all,
-    new_database,
     opened,
 )
 from lookalike.backends.blobs import DirectoryBlobs
@@ -30,24 +28,6 @@ from lookalike.ingest import index_images
 from lookalike.interfaces import Accepted, Backlog, ImageId, Work
 
 LOUD, QUIET, THIRD = Team("loud"), Team("quiet"), Team("third")
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_database(request.param, tmp_path)
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    with opened(url) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def later(url: str, ledger: SqlLedger) -> Iterator[SqlLedger]:
-    """The same ledger for whom every lease is over and every ring long ago."""
-    with opened(url, lease_seconds=0, ring_again_seconds=0) as later:
-        yield later
 
 
 @pytest.fixture

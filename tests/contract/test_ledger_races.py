@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,6 @@ import pytest
 
 from ledger_workers import Index, Task, at_once
 from ledgers import (
-    DATABASES,
-    a_collection,
     a_failure,
     an_hour_passes,
     an_image,
@@ -29,7 +27,6 @@ from ledgers import (
     ids,
     images,
     index_all,
-    new_database,
     opened,
 )
 from lookalike.backends.ledger import SqlLedger
@@ -42,25 +39,6 @@ from lookalike.interfaces import (
     JobId,
     WorkId,
 )
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_database(request.param, tmp_path)
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    with opened(url) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def shop(ledger: SqlLedger) -> Collection:
-    collection = a_collection()
-    ledger.create_collection(collection)
-    return collection
-
 
 # --- threads -------------------------------------------------------------------------
 

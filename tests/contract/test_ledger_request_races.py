@@ -5,17 +5,15 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from ledger_workers import Index, at_once
 from ledgers import (
-    DATABASES,
     a_collection,
     an_hour_passes,
     an_image,
@@ -26,7 +24,6 @@ from ledgers import (
     ids,
     images,
     index_all,
-    new_database,
     opened,
 )
 from lookalike.backends.ledger import SqlLedger
@@ -45,24 +42,6 @@ from lookalike.interfaces import (
 
 KEY = Idempotency("request-1", "digest-1")
 UNENDING = Idempotency("request-1", None)  # a part, before the digest is known
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_database(request.param, tmp_path)
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    with opened(url) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def shop(ledger: SqlLedger) -> Collection:
-    collection = a_collection()
-    ledger.create_collection(collection)
-    return collection
 
 
 # --- keys ----------------------------------------------------------------------------

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from ledgers import (
-    DATABASES,
     a_collection,
     a_failure,
     an_hour_passes,
@@ -21,8 +18,6 @@ from ledgers import (
     ids,
     images,
     index_all,
-    new_database,
-    opened,
 )
 from lookalike.backends.ledger import SqlLedger
 from lookalike.collections import DEFAULT_TEAM, Collection, Team
@@ -49,24 +44,6 @@ from lookalike.interfaces import (
 KEY = Idempotency("request-1", "digest-1")
 UNENDING = Idempotency("request-1", None)  # a part, before the digest is known
 OTHER_TEAM = Team("other")
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_database(request.param, tmp_path)
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    with opened(url) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def shop(ledger: SqlLedger) -> Collection:
-    collection = a_collection()
-    ledger.create_collection(collection)
-    return collection
 
 
 def job_of(ledger: SqlLedger, accepted: Accepted) -> Job:

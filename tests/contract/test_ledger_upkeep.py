@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 from sqlalchemy import create_engine, inspect
 
 from ledgers import (
-    DATABASES,
     a_collection,
     a_failure,
     an_image,
@@ -42,24 +40,6 @@ from schema_1 import build_schema_1
 
 OTHER_TEAM = Team("other")
 KEY = Idempotency("request-1", "digest-1")
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_database(request.param, tmp_path)
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    with opened(url) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def shop(ledger: SqlLedger) -> Collection:
-    collection = a_collection()
-    ledger.create_collection(collection)
-    return collection
 
 
 def key_of(collection: Collection, image_id: str) -> ImageKey:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from ledgers import (
-    DATABASES,
     a_collection,
     a_failure,
     an_hour_passes,
@@ -21,7 +19,6 @@ from ledgers import (
     ids,
     images,
     index_all,
-    new_database,
     opened,
 )
 from lookalike.backends.ledger import SqlLedger
@@ -38,31 +35,6 @@ from lookalike.interfaces import (
     WorkId,
 )
 from servers.postgres import postgres_programs, running_postgres
-
-
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return new_database(request.param, tmp_path)
-
-
-@pytest.fixture
-def ledger(url: str) -> Iterator[SqlLedger]:
-    with opened(url) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def later(url: str, ledger: SqlLedger) -> Iterator[SqlLedger]:
-    """The same ledger for whom every lease is over and every ring long ago."""
-    with opened(url, lease_seconds=0, ring_again_seconds=0) as later:
-        yield later
-
-
-@pytest.fixture
-def shop(ledger: SqlLedger) -> Collection:
-    collection = a_collection()
-    ledger.create_collection(collection)
-    return collection
 
 
 def index_due(ledger: SqlLedger) -> list[Work]:
