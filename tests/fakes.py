@@ -17,6 +17,7 @@ from lookalike.interfaces import (
     ImageKey,
     IndexRow,
     Pixels,
+    StoredVector,
     Vectors,
     WorkId,
 )
@@ -57,9 +58,13 @@ class MemoryIndex:
 
     def vectors(
         self, collection: Collection, keys: Sequence[ImageKey]
-    ) -> dict[ImageKey, npt.NDArray[np.float32]]:
+    ) -> dict[ImageKey, StoredVector]:
         rows = self._of(collection)
-        return {key: rows[key].vector for key in keys if key in rows}
+        return {
+            key: StoredVector(rows[key].gen, rows[key].vector)
+            for key in keys
+            if key in rows
+        }
 
     def search(
         self,

@@ -465,16 +465,24 @@ class _Indexer:
     def _with_stored_vectors(
         self, metas: Sequence[Work]
     ) -> tuple[list[tuple[Work, IndexRow]], list[Work]]:
-        """Rows whose picture is the same, and the work whose vector is not there."""
+        """Rows whose picture is the same, and the work whose vector is not there.
+
+        What the index holds under the key can be the vector of an earlier picture: a
+        kill or a late write brings old rows back. Its gen tells.
+        """
         if not metas:
             return [], []
         stored = self._index.vectors(self._collection, [work.key for work in metas])
-        rows = [
-            (work, IndexRow(work.key, work.gen, stored[work.key], work.metadata))
-            for work in metas
-            if work.key in stored
-        ]
-        return rows, [work for work in metas if work.key not in stored]
+        rows: list[tuple[Work, IndexRow]] = []
+        missing: list[Work] = []
+        for work in metas:
+            held = stored.get(work.key)
+            if held is None or held.gen != work.indexed_gen:
+                missing.append(work)
+                continue
+            row = IndexRow(work.key, work.gen, held.vector, work.metadata)
+            rows.append((work, row))
+        return rows, missing
 
     def _embedded(self, puts: Sequence[Work]) -> list[tuple[Work, IndexRow]]:
         decoded: list[tuple[Work, Pixels]] = []

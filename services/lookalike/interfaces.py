@@ -96,6 +96,14 @@ class Hit:
     score: float
 
 
+@dataclass(frozen=True)
+class StoredVector:
+    """The vector that the index holds of an image, and of which operation on it."""
+
+    gen: int
+    vector: npt.NDArray[np.float32]  # [D]
+
+
 class VectorIndex(Protocol):
     """Remembers vectors with their metadata and finds the nearest.
 
@@ -116,8 +124,11 @@ class VectorIndex(Protocol):
 
     def vectors(
         self, collection: Collection, keys: Sequence[ImageKey]
-    ) -> dict[ImageKey, npt.NDArray[np.float32]]:
-        """The stored vectors of those keys that are there."""
+    ) -> dict[ImageKey, StoredVector]:
+        """The stored vectors of those keys that are there, of each key the newest.
+
+        An index can give back an old row, after a kill for one: compare ``gen``.
+        """
 
     def search(
         self,
@@ -336,6 +347,7 @@ class Work:
     key: ImageKey
     image_id: ImageId
     gen: int
+    indexed_gen: int  # the index holds this picture's vector if it holds this gen
     digest: Digest
     metadata: Metadata
 

@@ -120,12 +120,14 @@ class Searcher:
         started = time.perf_counter()
         stored = self._index.vectors(collection, [image.key]).get(image.key)
         timing = Timing(search=_ms(started, time.perf_counter()))
-        if stored is None:
+        if stored is None or stored.gen != image.gen:
             data = self._blobs.read(collection.team, image.digest)
             square = decode_square(data, self._embedder.geometry, self._limits)
-            stored = self._embedder.embed(square[np.newaxis])[0]
+            vector = self._embedder.embed(square[np.newaxis])[0]
             timing = Timing(embed=_ms(started, time.perf_counter()))
-        return self._find(collection, stored, want, timing, leave_out=image.key)
+        else:
+            vector = stored.vector
+        return self._find(collection, vector, want, timing, leave_out=image.key)
 
     def by_vector(self, collection: Collection, vector: object, want: Want) -> Found:
         """Find what lies near a vector of the collection's backbone.

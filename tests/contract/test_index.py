@@ -205,8 +205,9 @@ def test_vectors_are_given_back_for_the_keys_that_are_there(
     found = index.vectors(collection, [key(2), key(0), key(77)])
 
     assert set(found) == {key(0), key(2)}
-    assert np.allclose(found[key(2)], vectors[2], atol=1e-6)
-    assert found[key(2)].dtype == np.float32
+    assert np.allclose(found[key(2)].vector, vectors[2], atol=1e-6)
+    assert found[key(2)].vector.dtype == np.float32
+    assert found[key(2)].gen == rows_of(vectors)[2].gen
 
 
 def test_no_more_than_the_limit_and_no_more_than_there_is(

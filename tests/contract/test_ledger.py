@@ -196,6 +196,7 @@ def test_other_metadata_keep_the_picture(ledger: SqlLedger, shop: Collection) ->
     assert pending.created_at == before.created_at
     [work] = index_all(ledger, accepted)
     assert (work.operation, work.metadata) == (Operation.META, {"price": 2.0})
+    assert (work.indexed_gen, work.gen) == (before.gen, pending.gen)
     assert ledger.image(shop, ImageId("a")).state is ImageState.INDEXED
 
 

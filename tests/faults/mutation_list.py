@@ -333,6 +333,17 @@ MUTATIONS = (
         [RACES, LEDGER],
     ),
     Mutation(
+        "a stored vector is reused whatever its generation",
+        [
+            (
+                "ingest.py",
+                "            if held is None or held.gen != work.indexed_gen:\n",
+                "            if held is None:\n",
+            )
+        ],
+        [pytests("unit/test_ingest.py")],
+    ),
+    Mutation(
         "pending work is not rung for again",
         [
             (

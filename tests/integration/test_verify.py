@@ -84,7 +84,7 @@ class Platform:
         """What looks most like the picture of that name."""
         seed = NAMES.index(name)
         vector = self.index.vectors(self.collection, [self.key(NAMES[seed])])
-        return self.index.search(self.collection, vector[self.key(name)], 1)
+        return self.index.search(self.collection, vector[self.key(name)].vector, 1)
 
 
 def take_in(

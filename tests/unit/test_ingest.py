@@ -19,7 +19,8 @@ from lookalike.errors import (
     Misconfigured,
 )
 from lookalike.ingest import Intake, check_image_id, index_images, reconcile
-from lookalike.interfaces import ImageId, ImageState, Pixels, Vectors
+from lookalike.interfaces import ImageId, ImageState, IndexRow, Pixels, Vectors
+from lookalike.search import Want
 from small import TEAM, Small, picture
 
 
@@ -91,6 +92,23 @@ def test_new_metadata_alone_embeds_nothing(small: Small) -> None:
     assert small.embedder.embedded == before
     image = small.ledger.image(small.collection, ImageId("a"))
     assert image.metadata == {"category": "bags"}
+
+
+def test_new_metadata_do_not_keep_the_vector_of_an_earlier_picture(
+    small: Small,
+) -> None:
+    small.ingest({"a": picture(1)})
+    key = small.ledger.image(small.collection, ImageId("a")).key
+    old = small.index.vectors(small.collection, [key])[key]
+    small.ingest({"a": picture(2)}, {"category": "shoes"})
+    # A kill brought the row of the first picture back.
+    stale = IndexRow(key, old.gen, old.vector, {})
+    small.index.upsert(small.collection, [stale])
+
+    small.ingest({"a": picture(2)}, {"category": "bags"})
+
+    found = small.searcher.by_image(small.collection, picture(2), Want(limit=1))
+    assert found.matches[0].score == pytest.approx(1.0, abs=1e-5)
 
 
 def test_one_bad_image_never_fails_its_batch(small: Small) -> None:

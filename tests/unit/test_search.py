@@ -7,7 +7,7 @@ import pytest
 
 from lookalike.errors import BackboneMismatch, BadImage, BadQuery, ImageNotFound
 from lookalike.filters import parse
-from lookalike.interfaces import ImageId
+from lookalike.interfaces import ImageId, IndexRow
 from lookalike.search import Want, unit_vector
 from small import Small, picture
 
@@ -117,6 +117,17 @@ def test_many_deleted_images_do_not_shorten_the_answer(small: Small) -> None:
     assert len(found.matches) == 8
 
 
+def test_an_old_row_does_not_stand_for_an_image(small: Small) -> None:
+    key = small.ledger.image(small.collection, ImageId("bags/15")).key
+    other = small.ledger.image(small.collection, ImageId("shoes/1")).key
+    vector = small.index.vectors(small.collection, [other])[other].vector
+    small.index.upsert(small.collection, [IndexRow(key, 1, vector, {})])
+
+    found = small.searcher.by_id(small.collection, ImageId("bags/15"), Want(limit=1))
+
+    assert found.matches[0].score < 0.999
+
+
 def test_a_query_that_is_no_image_is_refused(small: Small) -> None:
     with pytest.raises(BadImage):
         small.searcher.by_image(small.collection, b"not an image", Want())
@@ -141,7 +152,7 @@ def test_another_backbone_is_refused_for_every_kind_of_query(small: Small) -> No
 
 def test_a_stored_vector_finds_its_image(small: Small) -> None:
     key = small.ledger.image(small.collection, ImageId("bags/15")).key
-    vector = small.index.vectors(small.collection, [key])[key]
+    vector = small.index.vectors(small.collection, [key])[key].vector
 
     found = small.searcher.by_vector(
         small.collection, [float(v) * 1e6 for v in vector], Want(limit=1)

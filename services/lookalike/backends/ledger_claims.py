@@ -201,6 +201,7 @@ def _to_work(connection: Connection, rows: Rows, heads: RowsByKey) -> list[Work]
             key=ImageKey(row.key),
             image_id=ImageId(row.image_id),
             gen=row.gen,
+            indexed_gen=heads[row.key].indexed_gen,
             digest=Digest(heads[row.key].digest),
             metadata=json.loads(heads[row.key].metadata),
         )

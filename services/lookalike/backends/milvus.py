@@ -31,7 +31,7 @@ from lookalike.backends.milvus_walk import rows_in_order
 from lookalike.collections import Collection
 from lookalike.errors import IndexUnavailable
 from lookalike.filters import Filter
-from lookalike.interfaces import Hit, ImageKey, IndexRow
+from lookalike.interfaces import Hit, ImageKey, IndexRow, StoredVector
 
 T = TypeVar("T")
 
@@ -134,16 +134,17 @@ class MilvusIndex:
 
     def vectors(
         self, collection: Collection, keys: Sequence[ImageKey]
-    ) -> dict[ImageKey, npt.NDArray[np.float32]]:
-        """The stored vectors of those keys that are there."""
-        found: dict[ImageKey, npt.NDArray[np.float32]] = {}
+    ) -> dict[ImageKey, StoredVector]:
+        """The stored vectors of those keys that are there, of each key the newest."""
+        found: dict[ImageKey, StoredVector] = {}
         for batch in _batches(keys):
             with self._connection.within(self._timeouts.search):
                 rows = self._query(
-                    engine_name(collection), [VECTOR], ids=batch, limit=BATCH_ROWS
+                    engine_name(collection), [GEN, VECTOR], ids=batch, limit=BATCH_ROWS
                 )
-            for row in rows:
-                found[ImageKey(row[KEY])] = np.asarray(row[VECTOR], dtype=np.float32)
+            for row in sorted(rows, key=lambda row: row[GEN]):
+                vector = np.asarray(row[VECTOR], dtype=np.float32)
+                found[ImageKey(row[KEY])] = StoredVector(row[GEN], vector)
         return found
 
     def count(self, collection: Collection) -> int:
