@@ -44,11 +44,11 @@ def run(options: Options) -> Report:
         rows = records.number(platform.database, ROWS)
         left = _left(platform)
         asked = time.monotonic()
-        answer = httpx.post(
-            f"{platform.url}/v1/collections/{COLLECTION}/images",
-            timeout=60,
-            **upload([Item("honest", 1)]),
-        )
+        answer = _honest(platform)
+        # The server may still hold places for those whose going it has not noticed.
+        while answer.status_code == 429 and time.monotonic() < asked + LIMIT:
+            time.sleep(0.2)
+            answer = _honest(platform)
         took = time.monotonic() - asked
     report.figures = {
         "disconnects": tries,
@@ -77,6 +77,15 @@ def leave(platform: Platform, number: int, share: float) -> None:
         address = (str(where.hostname), int(where.port or 0))
         with socket.create_connection(address, timeout=30) as connection:
             connection.sendall(head + body[: int(len(body) * share)])
+
+
+def _honest(platform: Platform) -> httpx.Response:
+    """A whole request."""
+    return httpx.post(
+        f"{platform.url}/v1/collections/{COLLECTION}/images",
+        timeout=60,
+        **upload([Item("honest", 1)]),
+    )
 
 
 def _left(platform: Platform) -> list[Path]:

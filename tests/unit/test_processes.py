@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from click.testing import CliRunner
 
@@ -50,3 +53,19 @@ def test_the_server_of_the_api_is_never_preloaded() -> None:
 
     assert "lookalike.api.wsgi:app" in command
     assert not any("preload" in word for word in command)
+
+
+def test_what_forks_the_processes_of_the_api_has_its_modules_and_no_threads() -> None:
+    program = """
+import sys, threading
+import lookalike.api.gunicorn
+has = {"pymilvus", "sqlalchemy", "tritonclient.grpc", "flask"} <= set(sys.modules)
+no = {"lookalike.api.wsgi", "onnxruntime"} & set(sys.modules)
+print(has, threading.active_count(), len(no))
+"""
+
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert printed.split() == ["True", "1", "0"]

@@ -245,8 +245,11 @@ def _open_server(url: URL) -> Engine:
             hide_parameters=True,  # errors are logged; metadata are the users' own
             pool_pre_ping=True,
             pool_use_lifo=True,  # as above
-            pool_size=4,
-            max_overflow=12,
+            # Opened as they are needed, and kept. To open one takes longer than what a
+            # search asks of it, and with fewer kept a burst of uploads has searches
+            # open new ones.
+            pool_size=16,
+            max_overflow=0,
             pool_timeout=STATEMENT_SECONDS,
             connect_args={
                 "connect_timeout": CONNECT_SECONDS,

@@ -94,8 +94,9 @@ def gunicorn_command(
 ) -> list[str]:
     """The command line of the API's server."""
     # Each process connects for itself, after the fork: gRPC does not survive one.
-    # The application is therefore never preloaded.
+    # The application is therefore never preloaded, only its modules are.
     command = [sys.executable, "-m", "gunicorn", "lookalike.api.wsgi:app"]
+    command += ["--config", "python:lookalike.api.gunicorn"]
     command += ["--bind", f"{host}:{port}", "--backlog", "512"]
     command += ["--worker-class", "gthread"]
     command += ["--workers", str(processes), "--threads", str(threads)]
