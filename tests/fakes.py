@@ -8,19 +8,22 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lookalike.collections import Collection, CollectionUid
+from lookalike.collections import Collection, CollectionUid, IndexKind, Metric
 from lookalike.errors import BadEmbedding, IndexUnavailable, Unavailable
 from lookalike.filters import Filter, matches
 from lookalike.images import Geometry
+from lookalike.index_kinds import unsupported
 from lookalike.interfaces import (
     Hit,
     ImageKey,
     IndexRow,
+    Maps,
     Pixels,
     StoredVector,
     Vectors,
     WorkId,
 )
+from lookalike.metrics import prepare, score
 
 
 class MemoryIndex:
@@ -37,6 +40,9 @@ class MemoryIndex:
 
     def create(self, collection: Collection) -> None:
         self._check()
+        if collection.index.kind is IndexKind.GPU_CAGRA:
+            known = [kind for kind in IndexKind if kind is not IndexKind.GPU_CAGRA]
+            raise unsupported(collection.index.kind, known)
         self._rows.setdefault(collection.uid, {})
 
     def drop(self, collection: Collection) -> None:
@@ -44,12 +50,12 @@ class MemoryIndex:
         self._rows.pop(collection.uid, None)
 
     def upsert(self, collection: Collection, rows: Sequence[IndexRow]) -> None:
-        unit = [
-            IndexRow(row.key, row.gen, _unit(row.vector, collection), row.metadata)
+        prepared = [
+            IndexRow(row.key, row.gen, _prepared(row.vector, collection), row.metadata)
             for row in rows
         ]
         with self._lock:
-            self._of(collection).update({row.key: row for row in unit})
+            self._of(collection).update({row.key: row for row in prepared})
 
     def delete(self, collection: Collection, keys: Sequence[ImageKey]) -> None:
         with self._lock:
@@ -73,15 +79,21 @@ class MemoryIndex:
         limit: int,
         condition: Filter | None = None,
     ) -> list[Hit]:
-        query = _unit(vector, collection)
-        with self._lock:
-            rows = list(self._of(collection).values())
-        hits = [
-            Hit(row.key, row.gen, min(1.0, float(row.vector @ query)))
-            for row in rows
-            if condition is None or matches(condition, row.metadata)
-        ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.key))[: max(0, limit)]
+        return self.search_many(collection, vector[np.newaxis], limit, condition)[0]
+
+    def search_many(
+        self,
+        collection: Collection,
+        vectors: Vectors,
+        limit: int,
+        condition: Filter | None = None,
+    ) -> list[list[Hit]]:
+        queries = [_prepared(vector, collection) for vector in vectors]
+        rows = self._matching(collection, condition)
+        return [_nearest(query, rows, collection.metric, limit) for query in queries]
+
+    def count_matching(self, collection: Collection, condition: Filter | None) -> int:
+        return len(self._matching(collection, condition))
 
     def count(self, collection: Collection) -> int:
         return len(self._of(collection))
@@ -112,6 +124,15 @@ class MemoryIndex:
         if self.is_down:
             raise IndexUnavailable("The index is down.")
 
+    def _matching(
+        self, collection: Collection, condition: Filter | None
+    ) -> list[IndexRow]:
+        with self._lock:
+            rows = list(self._of(collection).values())
+        return [
+            row for row in rows if condition is None or matches(condition, row.metadata)
+        ]
+
     def _of(self, collection: Collection) -> dict[ImageKey, IndexRow]:
         self._check()
         if collection.uid not in self._rows:
@@ -141,6 +162,14 @@ class FakeEmbedder:
         )
         return vectors
 
+    def feature_maps(self, pixels: Pixels) -> Maps:
+        side = self.geometry.side
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (side, side, 3):
+            raise BadEmbedding(f"expected [N, {side}, {side}, 3] uint8")
+        blocks = pixels.reshape(len(pixels), 8, 8, 8, 8, 3).mean(axis=(2, 4))
+        maps: Maps = (blocks + 1.0).astype(np.float32)
+        return maps
+
 
 class RecordingQueue:
     """A ``JobQueue`` that only remembers what it was rung for."""
@@ -166,11 +195,23 @@ class RecordingQueue:
         self.is_closed = True
 
 
-def _unit(
+def _prepared(
     vector: npt.NDArray[np.float32], collection: Collection
 ) -> npt.NDArray[np.float32]:
-    length = float(np.linalg.norm(vector))
-    if np.shape(vector) != (collection.dimension,) or not 0 < length < np.inf:
-        raise BadEmbedding("A vector is finite, not zero and of the right length.")
-    unit: npt.NDArray[np.float32] = (vector / length).astype(np.float32)
-    return unit
+    if np.shape(vector) != (collection.dimension,):
+        raise BadEmbedding("A vector is of the right length.")
+    made: npt.NDArray[np.float32] = prepare([vector], collection.metric)[0]
+    return made
+
+
+def _nearest(
+    query: npt.NDArray[np.float32], rows: list[IndexRow], metric: Metric, limit: int
+) -> list[Hit]:
+    if not rows:
+        return []
+    scores = score(query, np.stack([row.vector for row in rows]), metric)
+    hits = [
+        Hit(row.key, row.gen, float(closeness))
+        for row, closeness in zip(rows, scores, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: (-hit.score, hit.key))[: max(0, limit)]

@@ -1,4 +1,4 @@
-"""A ledger's database as the version before last left it: schema 1, with some rows."""
+"""A ledger's database as an older version left it: schema 1, with some rows."""
 
 from __future__ import annotations
 

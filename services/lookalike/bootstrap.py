@@ -17,6 +17,7 @@ from lookalike.backends.milvus import MilvusIndex
 from lookalike.backends.threads import ThreadQueue
 from lookalike.config import Settings
 from lookalike.errors import EmbedderUnavailable
+from lookalike.explain import Explainer
 from lookalike.housekeeping import Housekeeping
 from lookalike.images import Limits
 from lookalike.ingest import index_images, ring
@@ -57,6 +58,13 @@ class Backends:
     def searcher(self) -> Searcher:
         """The search use case over these parts."""
         return Searcher(self.ledger, self.blobs, self.embedder, self.index, self.limits)
+
+    @property
+    def explainer(self) -> Explainer:
+        """What says why an image matches."""
+        return Explainer(
+            self.ledger, self.blobs, self.embedder, self.index, self.limits
+        )
 
     @property
     def housekeeping(self) -> Housekeeping:

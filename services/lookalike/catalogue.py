@@ -11,6 +11,7 @@ from lookalike.backbones import Backbone
 from lookalike.collections import (
     Collection,
     CollectionUid,
+    DuplicatePolicy,
     Metric,
     Team,
     check_fields,
@@ -29,6 +30,7 @@ from lookalike.errors import (
 )
 from lookalike.filters import And, Filter, matches, parse
 from lookalike.idempotency import digest_of
+from lookalike.index_kinds import check_index
 from lookalike.ingest import check_image_id, ring
 from lookalike.interfaces import (
     Accepted,
@@ -53,11 +55,14 @@ def create_collection(
     name: object,
     fields: object = None,
     metric: object = None,
+    wanted_index: object = None,
+    duplicates: object = None,
 ) -> Collection:
     """Make an empty collection for the backbone that runs.
 
     Raises:
-        BadRequest: an invalid name or metric.
+        BadRequest: an invalid name, metric, policy for duplicates or index, or an
+            index that this engine does not have.
         BadMetadata: invalid fields.
         CollectionExists: the team has a collection of this name.
     """
@@ -71,6 +76,8 @@ def create_collection(
         dimension=backbone.dimension,
         metric=_metric(metric),
         created_at=datetime.now(UTC),
+        index=check_index(wanted_index, backbone.dimension),
+        duplicates=_policy(duplicates),
     )
     _refuse_existing(ledger, collection)
     index.create(collection)
@@ -90,6 +97,17 @@ def _metric(metric: object) -> Metric:
         raise BadRequest(
             f"Unknown metric {shorten(metric)}; accepted: {accepted}.",
             code="metric_invalid",
+        ) from None
+
+
+def _policy(policy: object) -> DuplicatePolicy:
+    try:
+        return DuplicatePolicy.KEEP if policy is None else DuplicatePolicy(policy)  # type: ignore[arg-type]
+    except ValueError:
+        accepted = ", ".join(kind.value for kind in DuplicatePolicy)
+        raise BadRequest(
+            f"Unknown policy for duplicates {shorten(policy)}; accepted: {accepted}.",
+            code="duplicates_invalid",
         ) from None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import email.utils
 import json
 import random
@@ -10,7 +9,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +19,22 @@ from urllib.parse import quote
 import httpx
 
 from lookalike import errors
-from lookalike.collections import Fields, FieldType, Metadata
+from lookalike.answers import (
+    NO_OPTIONS,
+    Answer,
+    Example,
+    Facet,
+    Query,
+    SearchOptions,
+)
+from lookalike.collections import (
+    AUTOMATIC,
+    Fields,
+    FieldType,
+    IndexKind,
+    IndexSpec,
+    Metadata,
+)
 from lookalike.errors import (
     IdempotencyInUse,
     LookalikeError,
@@ -35,6 +49,7 @@ from lookalike.interfaces import Failure, ImageId, ImageState, Job, JobId
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 PAGE = 1_000  # entries asked for at once when scrolling
+GROUPS = 200  # of duplicates, the most that one page can have
 TIMEOUT = httpx.Timeout(120, connect=5)  # seconds
 FIRST_PAUSE, LONGEST_PAUSE = 0.4, 20.0  # seconds between attempts
 # What a status means when its code is not known here, if a repeat can help at all.
@@ -56,6 +71,8 @@ class CollectionInfo:
     fields: Fields
     backbone: str
     counts: Mapping[ImageState, int] = field(default_factory=dict)
+    dimension: int = 0
+    index: IndexSpec = AUTOMATIC
 
 
 @dataclass(frozen=True)
@@ -75,46 +92,6 @@ class Upload:
     data: bytes
     id: str | None = None
     metadata: Mapping[str, object] | None = None
-
-
-@dataclass(frozen=True)
-class Match:
-    """A lookalike."""
-
-    id: ImageId
-    score: float
-    metadata: Metadata
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a search found; ``document`` is the server's answer as it came."""
-
-    matches: list[Match]
-    complete: bool
-    took_ms: Mapping[str, float]
-    document: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class SearchOptions:
-    """What a search asks for beside the picture."""
-
-    filter: object = None
-    limit: int = 10
-    min_score: float | None = None
-
-    def document(self) -> dict[str, object]:
-        """As the server takes it."""
-        asked: dict[str, object] = {"limit": self.limit}
-        if self.filter is not None:
-            asked["filter"] = self.filter
-        if self.min_score is not None:
-            asked["min_score"] = self.min_score
-        return asked
-
-
-NO_OPTIONS = SearchOptions()
 
 
 class Client:
@@ -250,6 +227,33 @@ class Client:
         answer = self._make(_path(collection, "images/delete"), key, json=asked)
         return _job(answer["job"])
 
+    # --- duplicates ---
+
+    def duplicates(
+        self, collection: str, tier: str = "near", threshold: float | None = None
+    ) -> Iterator[Mapping[str, Any]]:
+        """Every group of duplicates of a tier, as the API tells it.
+
+        Raises:
+            CollectionNotFound: there is no such collection.
+            BadInput: there is no such tier, or the threshold is not from 0.5 to 1.
+        """
+        asked = {} if threshold is None else {"threshold": str(threshold)}
+        path = _path(collection, "duplicates")
+        return self._pages(path, "groups", GROUPS, tier=tier, **asked)
+
+    def judge(self, collection: str, ids: Sequence[str], verdict: str) -> None:
+        """Remember that images are each a ``duplicate`` of the others, or not.
+
+        Raises:
+            ImageNotFound: one of them is not there.
+            BadInput: not 2 to 50 different ids, or another verdict than
+                ``duplicate`` and ``not_duplicate``.
+        """
+        document = {"ids": list(ids), "verdict": verdict}
+        path = _path(collection, "duplicates/verdicts")
+        self._call("POST", path, json=document)
+
     # --- jobs ---
 
     def jobs(self) -> Iterator[Job]:
@@ -304,13 +308,62 @@ class Client:
 
     # --- search ---
 
+    def search(
+        self,
+        collection: str,
+        query: Query | None,
+        options: SearchOptions = NO_OPTIONS,
+        cursor: str | None = None,
+    ) -> Answer:
+        """What looks like the positive examples of a query, unlike the negative ones.
+
+        With a ``cursor`` what comes after that page; the query may then be None, and
+        the options are those of the page before.
+        """
+        asked = options.document()
+        if query is not None:
+            asked["query"] = query.document()
+        if cursor is not None:
+            asked["cursor"] = cursor
+        return Answer.of(self._call("POST", _path(collection, "search"), json=asked))
+
+    def search_pages(
+        self, collection: str, query: Query, options: SearchOptions = NO_OPTIONS
+    ) -> Iterator[Answer]:
+        """Every page of a search, none repeating or leaving out an image.
+
+        Raises:
+            BadInput: code ``page_too_deep``: more pages than a search has.
+        """
+        answer = self.search(collection, query, options)
+        yield answer
+        later = replace(options, facets=())
+        while answer.next_cursor is not None:
+            answer = self.search(collection, None, later, answer.next_cursor)
+            yield answer
+
+    def search_many(
+        self, collection: str, searches: Sequence[tuple[Query, SearchOptions]]
+    ) -> list[Answer | LookalikeError]:
+        """What each of up to 100 searches finds, or why it cannot be; in one call."""
+        asked = [
+            {**options.document(), "query": query.document()}
+            for query, options in searches
+        ]
+        path = _path(collection, "search/batch")
+        told = self._call("POST", path, json={"searches": asked})
+        return [
+            Answer.of(each["answer"])
+            if each["answer"] is not None
+            else told_error(each["error"])
+            for each in told["answers"]
+        ]
+
     def search_by_image(
         self, collection: str, data: bytes, options: SearchOptions = NO_OPTIONS
     ) -> Answer:
         """Lookalikes of a picture."""
-        asked = options.document()
-        asked["query"] = {"image": base64.b64encode(data).decode()}
-        return self._search(collection, asked)
+        return self.search(collection, Query([Example(image=data)]), options)
 
     def search_by_file(
         self, collection: str, file: Path, options: SearchOptions = NO_OPTIONS
@@ -322,9 +375,7 @@ class Client:
         self, collection: str, image_id: str, options: SearchOptions = NO_OPTIONS
     ) -> Answer:
         """Lookalikes of a stored image, itself left out."""
-        return self._search(
-            collection, {**options.document(), "query": {"id": image_id}}
-        )
+        return self.search(collection, Query([Example(id=image_id)]), options)
 
     def search_by_vector(
         self,
@@ -333,16 +384,19 @@ class Client:
         options: SearchOptions = NO_OPTIONS,
     ) -> Answer:
         """What lies nearest to a vector."""
-        query = {"vector": list(vector)}
-        return self._search(collection, {**options.document(), "query": query})
+        return self.search(collection, Query([Example(vector=vector)]), options)
 
-    def _search(self, collection: str, asked: Mapping[str, object]) -> Answer:
-        answer = self._call("POST", _path(collection, "search"), json=asked)
-        matches = [
-            Match(ImageId(entry["id"]), float(entry["score"]), entry["metadata"])
-            for entry in answer["matches"]
-        ]
-        return Answer(matches, answer["complete"], answer["took_ms"], answer)
+    def facets(
+        self,
+        collection: str,
+        fields: Sequence[str],
+        filter: object = None,
+        limit: int = 20,
+    ) -> Mapping[str, Facet]:
+        """How many images that satisfy a filter have which values of those fields."""
+        asked = {"fields": list(fields), "filter": filter, "limit": limit}
+        told = self._call("POST", _path(collection, "facets"), json=asked)
+        return {name: Facet.of(entry) for name, entry in told["facets"].items()}
 
     # --- health ---
 
@@ -356,10 +410,13 @@ class Client:
 
     # --- how ---
 
-    def _pages(self, path: str, key: str) -> Iterator[Any]:
+    def _pages(
+        self, path: str, key: str, limit: int = PAGE, **asked: str
+    ) -> Iterator[Any]:
         cursor: str | None = None
         while True:
-            params = {"limit": str(PAGE)} | ({"cursor": cursor} if cursor else {})
+            params = {**asked, "limit": str(limit)}
+            params |= {"cursor": cursor} if cursor else {}
             page = self._call("GET", path, params=params)
             yield from page[key]
             cursor = page["next_cursor"]
@@ -436,10 +493,14 @@ def problem(response: httpx.Response) -> LookalikeError:
             "detail": f"{response.url} answered {response.status_code} "
             f"{response.reason_phrase}, not as Lookalike does.",
         }
-    status, code = response.status_code, str(document.get("code", "http_error"))
+    return told_error({**document, "status": response.status_code})
+
+
+def told_error(document: Mapping[str, Any]) -> LookalikeError:
+    """A problem document of a server as the error class that fits."""
+    status, code = int(document["status"]), str(document.get("code", "http_error"))
     named = ("type", "title", "detail", "code", "retryable", "instance")
     extra = {key: value for key, value in document.items() if key not in named}
-    extra.setdefault("status", status)
     return _error_class(status, code)(str(document["detail"]), code=code, extra=extra)
 
 
@@ -531,7 +592,15 @@ def _collection(entry: Mapping[str, Any]) -> CollectionInfo:
         {name: FieldType(spec["type"]) for name, spec in entry["fields"].items()},
         entry["backbone"],
         {ImageState(state): n for state, n in entry.get("counts", {}).items()},
+        entry.get("dimension", 0),
+        _index(entry.get("index", {"type": "automatic"})),  # none on older servers
     )
+
+
+def _index(entry: Mapping[str, Any]) -> IndexSpec:
+    if entry["type"] == "automatic":
+        return AUTOMATIC
+    return IndexSpec(IndexKind(entry["type"]), entry["params"])
 
 
 def _stored(entry: Mapping[str, Any]) -> StoredImage:

@@ -7,24 +7,27 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import NewType
 
 from lookalike.errors import BadMetadata, BadRequest
+from lookalike.geo import LATITUDE, LONGITUDE, degrees
 
 Team = NewType("Team", str)
 CollectionUid = NewType("CollectionUid", str)
 
 DEFAULT_TEAM = Team("default")
 
-MetadataValue = str | int | float | bool | list[str]
+GeoPoint = dict[str, float]  # {"lat": …, "lon": …} in degrees
+MetadataValue = str | int | float | bool | list[str] | GeoPoint
 Metadata = dict[str, MetadataValue]
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-MAX_FIELDS = 30  # each costs two of Milvus's 64, and three are our own
+MAX_FIELDS = 30
+MAX_COLUMNS = 61  # of the 64 that Milvus gives a collection, three are our own
 MAX_STRING_BYTES = 1024  # UTF-8; Milvus counts bytes on a server, characters on Lite
 MAX_STRINGS = 64  # entries in one string[]
 INT64 = 2**63
@@ -39,12 +42,57 @@ class FieldType(StrEnum):
     BOOL = "bool"
     DATETIME = "datetime"
     STRINGS = "string[]"
+    GEO = "geo"
+
+    @property
+    def columns(self) -> int:
+        """How many columns of the index a field takes: its value and its presence."""
+        return 3 if self is FieldType.GEO else 2
 
 
 class Metric(StrEnum):
     """How two embeddings are compared; a higher score is always closer."""
 
     COSINE = "cosine"
+    IP = "ip"  # dot product
+    EUCLIDEAN = "euclidean"  # minus the distance
+    PEARSON = "pearson"  # cosine of vectors from which their mean was taken
+
+
+class IndexKind(StrEnum):
+    """How the vectors are arranged for searching, as Milvus names it."""
+
+    FLAT = "FLAT"
+    HNSW = "HNSW"
+    IVF_FLAT = "IVF_FLAT"
+    IVF_SQ8 = "IVF_SQ8"
+    IVF_PQ = "IVF_PQ"
+    SCANN = "SCANN"
+    DISKANN = "DISKANN"
+    GPU_CAGRA = "GPU_CAGRA"
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """Which vector index a collection asks for.
+
+    ``kind`` None leaves the choice to the engine; ``params`` are of that kind, such as
+    ``{"M": 16, "efConstruction": 200}``.
+    """
+
+    kind: IndexKind | None = None
+    params: Mapping[str, int] = field(default_factory=dict)
+
+
+AUTOMATIC = IndexSpec()
+
+
+class DuplicatePolicy(StrEnum):
+    """What becomes of a new image that looks like one the collection has already."""
+
+    KEEP = "keep"  # it is indexed
+    LINK = "link"  # it is indexed, and names the one that was there
+    REJECT = "reject"  # it fails, naming the one that was there
 
 
 Fields = Mapping[str, FieldType]
@@ -68,6 +116,8 @@ class Collection:
     dimension: int
     metric: Metric
     created_at: datetime
+    index: IndexSpec = AUTOMATIC
+    duplicates: DuplicatePolicy = DuplicatePolicy.KEEP
 
 
 def check_name(name: object) -> str:
@@ -104,7 +154,15 @@ def check_fields(declared: object) -> dict[str, FieldType]:
             f"A collection declares at most {MAX_FIELDS} fields; got {len(declared)}.",
             code="field_invalid",
         )
-    return {name: _field_type(name, spec) for name, spec in declared.items()}
+    fields = {name: _field_type(name, spec) for name, spec in declared.items()}
+    columns = sum(kind.columns for kind in fields.values())
+    if columns > MAX_COLUMNS:
+        raise BadMetadata(
+            f"The fields of a collection take at most {MAX_COLUMNS} columns of the "
+            f"index, a geo field three and every other two; these take {columns}.",
+            code="field_invalid",
+        )
+    return fields
 
 
 def _field_type(name: object, spec: object) -> FieldType:
@@ -139,9 +197,14 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
-def unknown_field(name: str, fields: Fields) -> tuple[str, dict[str, object]]:
-    """A sentence and facts for an undeclared field, naming the nearest declared one."""
-    guess = nearest(name, fields)
+def unknown_field(
+    name: str, fields: Fields, other_names: Iterable[str] = ()
+) -> tuple[str, dict[str, object]]:
+    """A sentence and facts for an undeclared field, naming the nearest declared one.
+
+    ``other_names`` could have been meant as well.
+    """
+    guess = nearest(name, [*fields, *other_names])
     sentence = f"Unknown field {shorten(name)}"
     sentence += f"; did you mean {guess!r}?" if guess else "."
     declared = ", ".join(sorted(fields)) or "none"
@@ -188,7 +251,8 @@ def coerce(name: str, kind: FieldType, value: object) -> MetadataValue:
     """One value as its declared type holds it.
 
     A bool is never an int; an int field takes a float only if it is whole; floats are
-    finite; datetimes are RFC 3339 text (no offset means UTC) or a date.
+    finite; datetimes are RFC 3339 text (no offset means UTC) or a date; a place is
+    ``{"lat": …, "lon": …}`` in degrees, -90 to 90 and -180 to 180.
 
     Raises:
         BadMetadata: code ``metadata_wrong_type``.
@@ -210,10 +274,15 @@ def coerce(name: str, kind: FieldType, value: object) -> MetadataValue:
         case FieldType.STRINGS, list() if all(isinstance(v, str) for v in value):
             if len(value) <= MAX_STRINGS:
                 return [check_text(name, entry) for entry in value]
+        case FieldType.GEO, Mapping():
+            point = _point(value)
+            if point is not None:
+                return point
     expected = {
         FieldType.INT: "int (64 bits)",
         FieldType.DATETIME: "datetime (RFC 3339 text, such as 2026-01-31T12:00:00Z)",
         FieldType.STRINGS: f"string[] (at most {MAX_STRINGS} entries)",
+        FieldType.GEO: "geo (degrees, such as {'lat': 52.5, 'lon': 13.4})",
     }.get(kind, kind.value)
     raise BadMetadata(
         f"Field {name!r} is declared as {expected}; got {shorten(value)}.",
@@ -252,7 +321,7 @@ def parse_datetime(name: str, text: str) -> datetime:
         BadMetadata: code ``metadata_wrong_type``.
     """
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(text.upper())  # "t" and "z" are allowed
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return moment.astimezone(UTC)
@@ -275,6 +344,16 @@ def epoch_microseconds(text: str) -> int:
     moment = datetime.fromisoformat(text)
     delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def _point(value: Mapping[object, object]) -> GeoPoint | None:
+    if set(value) != {LATITUDE, LONGITUDE}:
+        return None
+    lat = degrees(LATITUDE, value[LATITUDE])
+    lon = degrees(LONGITUDE, value[LONGITUDE])
+    if lat is None or lon is None:
+        return None
+    return {LATITUDE: lat, LONGITUDE: lon}
 
 
 def _finite(name: str, value: float) -> float:

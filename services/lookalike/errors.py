@@ -110,7 +110,12 @@ class BadFilter(BadInput):
 class BadQuery(BadInput):
     """A search that asks for something impossible.
 
-    Codes: ``query_invalid``, ``vector_invalid``, ``limit_invalid``.
+    Codes: ``query_invalid``, ``query_unknown_field``, ``query_wrong_type``,
+    ``query_cancels`` (examples that leave no direction), ``vector_invalid``,
+    ``crop_invalid``, ``limit_invalid``, ``threshold_invalid``, ``batch_invalid``,
+    ``url_queries_off``, ``cursor_mismatch`` (it belongs to another search),
+    ``page_too_deep``, ``explain_unsupported`` (the backbone has no feature map),
+    ``too_few_images`` (to say what scores mean).
     """
 
     code = "query_invalid"

@@ -1,4 +1,4 @@
-"""What is done once in a while, so that nothing piles up and nothing drifts apart."""
+"""What is done once in a while: nothing piles up, drifts apart or gets out of date."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from lookalike import calibration
 from lookalike.collections import DEFAULT_TEAM, Collection, Team
 from lookalike.errors import CollectionNotFound, LookalikeError
 from lookalike.interfaces import (
@@ -20,6 +21,7 @@ from lookalike.verify import Report, Ring, verify
 
 logger = logging.getLogger(__name__)
 
+CALIBRATION_SECONDS = 120.0  # between two looks at how the collections have grown
 HOUR_SECONDS = 3600.0
 DAY_SECONDS = 24 * HOUR_SECONDS
 SPAN_ROWS = 100_000  # about so many rows, at most, are verified in one go
@@ -30,8 +32,11 @@ Span = tuple[ImageKey | None, ImageKey | None]  # the key before it, and its las
 class Housekeeping:
     """Once an hour removes what nobody needs; once a day has the index compared.
 
-    Call it now and then, in a thread of its own: that is one look into the ledger,
-    which says, for all processes together, whether an hour is over.
+    Every two minutes it finds out what the scores of those collections mean that have
+    grown by half since that was done (``lookalike.calibration``).
+
+    Call it now and then, in a thread of its own: that is a look into the ledger,
+    which says, for all processes together, whether the time is over.
 
     Args:
         ledger: says whose turn it is; what ended long ago is pruned.
@@ -70,11 +75,30 @@ class Housekeeping:
         Raises:
             LedgerUnavailable: whether anything is due cannot be found out.
         """
+        if self._ledger.turn("calibration", CALIBRATION_SECONDS):
+            _attempt(stop, "calibrating scores", lambda: self._calibrate(stop))
         if not self._ledger.turn("housekeeping", HOUR_SECONDS):
             return
         _attempt(stop, "removing originals without images", lambda: self._sweep(stop))
         _attempt(stop, "forgetting what ended long ago", self._prune)
         _attempt(stop, "verifying the index", lambda: self._verify(stop))
+
+    def _calibrate(self, stop: Stop) -> None:
+        for team in self._teams:
+            for collection in self._ledger.collections(team):
+                # Outside, so that a part that is down is told of once.
+                if calibration.is_due(self._ledger, self._index, collection):
+                    doing = f"calibrating the scores of collection {collection.name}"
+                    _attempt(stop, doing, partial(self._calibrate_one, collection))
+
+    def _calibrate_one(self, collection: Collection) -> None:
+        """Find out what the scores mean, with the labels as before."""
+        known = self._ledger.calibration(collection)
+        label = known.labels.field if known and known.labels else None
+        try:
+            calibration.keep(self._ledger, self._index, collection, label)
+        except CollectionNotFound:
+            return  # deleted meanwhile
 
     def _sweep(self, stop: Stop) -> None:
         swept = self._blobs.sweep(

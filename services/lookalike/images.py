@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import math
 import os
 import re
 import threading
@@ -26,6 +27,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from lookalike import formats
+from lookalike.crops import WHOLE, Crop
 from lookalike.errors import BadImage, Misconfigured
 from lookalike.resizing import resized
 
@@ -132,21 +134,27 @@ def _examined(file: BinaryIO, limits: Limits) -> tuple[str, formats.Measured]:
 
 
 def decode_square(
-    data: bytes, geometry: Geometry, limits: Limits
+    data: bytes, geometry: Geometry, limits: Limits, crop: Crop | None = None
 ) -> npt.NDArray[np.uint8]:
     """The middle of a picture as a network sees it: uint8 ``[side, side, 3]``, RGB.
 
-    Upright by its EXIF orientation, transparency on white, 16 bits scaled to 8.
+    Upright by its EXIF orientation, transparency on white, 16 bits scaled to 8. With
+    a crop, as if that part were the whole picture.
 
     Raises:
         BadImage: the bytes are not an image that is accepted, or cannot be decoded.
     """
     with _opened(data, limits) as image:
-        width, height = _draft(image, 2 * geometry.resize)
+        part = WHOLE if crop is None else crop.stored(_turn(image))
+        wide, high = part.right - part.left, part.bottom - part.top
+        share = min(wide * image.width, high * image.height) / min(image.size)
+        width, height = _draft(image, math.ceil(2 * geometry.resize / share))
         image.load()
         # The square is in the middle, so it may be cut out first and turned after.
-        half = min(width, height) * geometry.side / geometry.resize / 2
-        box = (width / 2 - half, height / 2 - half, width / 2 + half, height / 2 + half)
+        half = min(wide * width, high * height) * geometry.side / geometry.resize / 2
+        x = (part.left + part.right) / 2 * width
+        y = (part.top + part.bottom) / 2 * height
+        box = (x - half, y - half, x + half, y + half)
         square = resized(image, (geometry.side, geometry.side), box)
         return np.asarray(_upright(square, image).convert("RGB"))
 
@@ -293,8 +301,13 @@ def _draft(image: ImageFile.ImageFile, shorter: int) -> tuple[float, float]:
 
 def _upright(picture: Image.Image, source: Image.Image) -> Image.Image:
     """The picture turned as the EXIF orientation of its source says."""
-    try:
-        turn = _TURNS.get(source.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # broken EXIF is no reason to refuse a good picture
-        turn = None
+    turn = _turn(source)
     return picture if turn is None else picture.transpose(turn)
+
+
+def _turn(source: Image.Image) -> Image.Transpose | None:
+    """What makes a picture upright, by its EXIF orientation."""
+    try:
+        return _TURNS.get(source.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # broken EXIF is no reason to refuse a good picture
+        return None

@@ -8,7 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lookalike.collections import Collection, Team, check_metadata, shorten
+from lookalike import copies
+from lookalike.collections import (
+    Collection,
+    DuplicatePolicy,
+    Team,
+    check_metadata,
+    shorten,
+)
 from lookalike.errors import (
     BackboneMismatch,
     BadEmbedding,
@@ -26,11 +33,13 @@ from lookalike.failpoints import failpoint
 from lookalike.idempotency import RequestDigest, digest_of, overtaken
 from lookalike.images import Geometry, Limits, decode_square, read_header
 from lookalike.interfaces import (
+    DUPLICATE,
     Accepted,
     BlobStore,
     Embedder,
     Failure,
     Idempotency,
+    Image,
     ImageId,
     IndexRow,
     Job,
@@ -47,6 +56,7 @@ from lookalike.interfaces import (
     Work,
     WorkId,
 )
+from lookalike.signatures import sign
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +64,7 @@ MAX_ID_BYTES = 512
 PART = 500  # images in one ledger transaction of a long request
 REPORTED_FAILURES = 100  # refused entries listed in one error answer
 OUTAGE_DELAY_SECONDS = 5.0
+COPY_DELAY_SECONDS = 1.0  # until a possible duplicate looks for its original again
 MISMATCH_DELAY_SECONDS = 60.0
 
 
@@ -375,7 +386,7 @@ def index_images(
             by_collection.setdefault(work.collection.uid, []).append(work)
         for part in by_collection.values():
             collection = part[0].collection
-            indexer = _Indexer(blobs, embedder, index, collection, limits)
+            indexer = _Indexer(ledger, blobs, embedder, index, collection, limits)
             if _carry_out(ledger, indexer, part) and not ledger.has_pending():
                 _settle(index, collection)
 
@@ -389,6 +400,8 @@ def _carry_out(ledger: Ledger, indexer: _Indexer, part: Sequence[Work]) -> bool:
         delay = OUTAGE_DELAY_SECONDS if error.retryable else MISMATCH_DELAY_SECONDS
         ledger.release([work.id for work in part], delay)
         return False
+    if indexer.waiting:
+        ledger.release(indexer.waiting, COPY_DELAY_SECONDS)
     return bool(ledger.finish(results))
 
 
@@ -416,22 +429,31 @@ def check_backbone(collection: Collection, embedder: Embedder) -> None:
 
 
 class _Indexer:
-    """Carries out the claimed work of one collection."""
+    """Carries out the claimed work of one collection.
+
+    Attributes:
+        waiting: work that cannot end before other work has.
+    """
 
     def __init__(
         self,
+        ledger: Ledger,
         blobs: BlobStore,
         embedder: Embedder,
         index: VectorIndex,
         collection: Collection,
         limits: Limits,
     ) -> None:
+        self.waiting: list[WorkId] = []
+        self._ledger = ledger
         self._blobs = blobs
         self._embedder = embedder
         self._index = index
         self._collection = collection
         self._limits = limits
         self._results: list[Result] = []
+        self._signatures: dict[WorkId, bytes] = {}
+        self._originals: dict[WorkId, Image] = {}
 
     def run(self, claimed: Sequence[Work]) -> list[Result]:
         puts = [work for work in claimed if work.operation is Operation.PUT]
@@ -442,11 +464,17 @@ class _Indexer:
             self._index.delete(self._collection, [work.key for work in deletes])
             failpoint("index.deleted")
             self._done(deletes)
+        if self._collection.duplicates is not DuplicatePolicy.KEEP:
+            new = [work for work in puts if work.is_new]
+            puts = self._allowed(puts, copies.exact_originals(self._ledger, new))
         if puts or metas:
             rows, missing = self._with_stored_vectors(metas)
             if puts or missing:  # other metadata alone need no network
                 check_backbone(self._collection, self._embedder)
-            rows += self._embedded([*puts, *missing])
+            embedded = self._embedded([*puts, *missing])
+            if self._collection.duplicates is not DuplicatePolicy.KEEP:
+                embedded = self._without_duplicates(embedded)
+            rows += embedded
             if rows:
                 failpoint("index.upserting")
                 self._index.upsert(self._collection, [row for _, row in rows])
@@ -455,12 +483,74 @@ class _Indexer:
         return self._results
 
     def _done(self, finished: Iterable[Work]) -> None:
-        self._results += [Result(work.id, Outcome.DONE) for work in finished]
+        for work in finished:
+            original = self._originals.get(work.id)
+            self._results.append(
+                Result(
+                    work.id,
+                    Outcome.DONE,
+                    signature=self._signatures.get(work.id),
+                    duplicate_of=copies.original_of(original) if original else None,
+                )
+            )
 
     def _fail(self, work: Work, error: LookalikeError) -> None:
         self._results.append(
             Result(work.id, Outcome.FAILED, error.code, error.detail, error.retryable)
         )
+
+    # --- duplicates ------------------------------------------------------------------
+
+    def _allowed(self, puts: Sequence[Work], found: copies.Found) -> list[Work]:
+        """What may go on, as the collection wants it of duplicates."""
+        self.waiting += [work.id for work in puts if work.id in found.waiting]
+        left = [work for work in puts if work.id not in found.waiting]
+        if self._collection.duplicates is DuplicatePolicy.LINK:
+            self._originals.update(found.originals)
+            return left
+        refused = [work for work in left if work.id in found.originals]
+        if refused:
+            # An earlier try, when there was no original yet, may have written it.
+            self._index.delete(self._collection, [work.key for work in refused])
+        for work in refused:
+            self._refuse(work, found.originals[work.id])
+        return [work for work in left if work.id not in found.originals]
+
+    def _refuse(self, work: Work, original: Image) -> None:
+        is_exact = work.digest == original.digest
+        how = "has the same bytes as" if is_exact else "looks the same as"
+        detail = f"The image {how} {original.id!r}, which the collection has already."
+        self._results.append(
+            Result(
+                work.id,
+                Outcome.FAILED,
+                DUPLICATE,
+                detail,
+                duplicate_of=copies.original_of(original),
+            )
+        )
+
+    def _without_duplicates(
+        self, rows: Sequence[tuple[Work, IndexRow]]
+    ) -> list[tuple[Work, IndexRow]]:
+        """What of embedded pictures may be written."""
+        new = [
+            (work, row)
+            for work, row in rows
+            if work.is_new and work.id not in self._originals
+        ]
+        if not new:
+            return list(rows)
+        found = copies.near_originals(
+            self._ledger,
+            self._index,
+            [copies.Newcomer(work, self._signatures[work.id]) for work, _ in new],
+            np.stack([row.vector for _, row in new]),
+        )
+        allowed = {work.id for work in self._allowed([one for one, _ in rows], found)}
+        return [(work, row) for work, row in rows if work.id in allowed]
+
+    # --- pictures --------------------------------------------------------------------
 
     def _with_stored_vectors(
         self, metas: Sequence[Work]
@@ -512,14 +602,18 @@ class _Indexer:
     ) -> list[tuple[Work, IndexRow]]:
         if not decoded:
             return []
+        squares = np.stack([square for _, square in decoded])
         try:
-            vectors = self._embedder.embed(np.stack([square for _, square in decoded]))
+            vectors = self._embedder.embed(squares)
         except BadEmbedding as error:
             if len(decoded) == 1:
                 self._fail(decoded[0][0], error)
                 return []
             # One by one, so that one odd picture fails alone.
             return [row for entry in decoded for row in self._rows([entry])]
+        # The signature is made of what is decoded anyway.
+        works = [work.id for work, _ in decoded]
+        self._signatures |= zip(works, sign(squares), strict=True)
         return [
             (work, IndexRow(work.key, work.gen, vector, work.metadata))
             for (work, _), vector in zip(decoded, vectors, strict=True)

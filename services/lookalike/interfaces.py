@@ -7,7 +7,7 @@ implements them in memory, and ``tests/contract`` holds fake and real to one beh
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -25,6 +25,7 @@ from lookalike.collections import (
 )
 from lookalike.filters import Filter
 from lookalike.images import Geometry
+from lookalike.relevance import Calibration
 
 ImageId = NewType("ImageId", str)
 ImageKey = NewType("ImageKey", str)  # 32 hex characters
@@ -32,7 +33,10 @@ Digest = NewType("Digest", str)  # SHA-256 of the original bytes, 64 hex charact
 JobId = NewType("JobId", str)
 WorkId = NewType("WorkId", int)
 
+SignatureBytes = bytes  # `Image.bytes` hides the type inside that class
+
 Pixels = npt.NDArray[np.uint8]  # [N, S, S, 3], RGB
+Maps = npt.NDArray[np.float32]  # [N, h, w, C]
 Vectors = npt.NDArray[np.float32]  # [N, D], unit length
 
 
@@ -73,6 +77,18 @@ class Embedder(Protocol):
             BadEmbedding: it answered with a wrong shape, NaN or a zero vector.
         """
 
+    def feature_maps(self, pixels: Pixels) -> Maps:
+        """What the network sees, and where: float32 ``[N, h, w, C]``, before pooling.
+
+        Of at least one of the squares that ``embed`` takes; row and column 0 are top
+        and left.
+
+        Raises:
+            EmbedderUnavailable: the network does not answer.
+            BadEmbedding: it answered with a wrong shape, or NaN.
+            BadQuery: code ``explain_unsupported``: this backbone does not tell.
+        """
+
 
 # --- vectors -------------------------------------------------------------------------
 
@@ -111,7 +127,11 @@ class VectorIndex(Protocol):
     """
 
     def create(self, collection: Collection) -> None:
-        """Make room for a collection; does nothing if it is there already."""
+        """Make room for a collection; does nothing if it is there already.
+
+        Raises:
+            BadRequest: code ``index_unsupported``: it has no index of that kind.
+        """
 
     def drop(self, collection: Collection) -> None:
         """Forget a collection; does nothing if it is gone already."""
@@ -139,11 +159,28 @@ class VectorIndex(Protocol):
     ) -> list[Hit]:
         """The nearest rows that satisfy the filter, best first, at most ``limit``.
 
-        Gives ``limit`` hits whenever that many rows satisfy the filter.
+        Gives ``limit`` hits whenever that many rows satisfy the filter. Of a filter
+        that is not ``filters.is_exact``, rows can be among them that do not. A score
+        is what ``metrics.score`` gives for the two vectors.
         """
+
+    def search_many(
+        self,
+        collection: Collection,
+        vectors: Vectors,
+        limit: int,
+        condition: Filter | None = None,
+    ) -> list[list[Hit]]:
+        """What ``search`` gives, of each of the vectors ``[Q, D]``; much cheaper."""
 
     def count(self, collection: Collection) -> int:
         """How many rows are stored, as far as the engine knows by now."""
+
+    def count_matching(self, collection: Collection, condition: Filter | None) -> int:
+        """How many rows satisfy the filter, as far as the engine knows by now.
+
+        Of a filter that is not ``filters.is_exact``: at least so many.
+        """
 
     def rows(
         self,
@@ -277,6 +314,21 @@ class Image:
     gen: int
     created_at: datetime
     updated_at: datetime
+    signature: SignatureBytes | None = None  # of how it looks; see lookalike.signatures
+    born_gen: int = 0  # the operation that its life began with
+    duplicate_of: ImageKey | None = None  # who was there before, if it was linked
+
+    @property
+    def is_searchable(self) -> bool:
+        """Whether a search finds it by this picture, maybe with older metadata."""
+        if self.state is ImageState.PENDING:
+            return self.signature is not None  # a picture gets one when it is embedded
+        return self.state is ImageState.INDEXED
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its picture is still to be embedded."""
+        return self.state is ImageState.PENDING and self.signature is None
 
 
 @dataclass(frozen=True)
@@ -350,6 +402,15 @@ class Work:
     indexed_gen: int  # the index holds this picture's vector if it holds this gen
     digest: Digest
     metadata: Metadata
+    born_gen: int = 0  # the operation that the image's life began with
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the image has never been indexed in this life of it."""
+        return self.indexed_gen < self.born_gen
+
+
+DUPLICATE = "duplicate"  # why an image failed that a collection has already
 
 
 class Outcome(StrEnum):
@@ -369,6 +430,16 @@ class Result:
     code: str | None = None
     detail: str | None = None
     retryable: bool = False
+    signature: bytes | None = None  # of the picture that was embedded
+    duplicate_of: Original | None = None  # a failure holds only while this is indexed
+
+
+@dataclass(frozen=True)
+class Original:
+    """The image, with this very picture, that another one is a duplicate of."""
+
+    key: ImageKey
+    digest: Digest
 
 
 @dataclass(frozen=True)
@@ -462,7 +533,106 @@ class Images(Protocol):
         """
 
 
-class Ledger(Catalogue, Images, Protocol):
+class Facets(Protocol):
+    """What the images of a collection have in common."""
+
+    def metadata_counts(self, collection: Collection) -> Iterator[tuple[Metadata, int]]:
+        """Metadata of findable images, and how many have them; each image once.
+
+        Equal metadata can come several times. Findable is an image that a search can
+        return: the index has its vector.
+        """
+
+
+class Verdict(StrEnum):
+    """What someone found out about two images that look alike."""
+
+    DUPLICATE = "duplicate"
+    NOT_DUPLICATE = "not_duplicate"
+
+
+Pair = tuple[ImageKey, ImageKey]  # the lesser key first
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A verdict on two images, as long as they have the pictures they had then."""
+
+    pair: Pair
+    verdict: Verdict
+    created_at: datetime
+
+
+class Duplicates(Protocol):
+    """Which images have the same bytes, and what was found out about those alike."""
+
+    def by_key(
+        self, collection: Collection, keys: Sequence[ImageKey]
+    ) -> dict[ImageKey, Image]:
+        """Those of the images that are there, by key."""
+
+    def copies(
+        self, collection: Collection, digests: Sequence[Digest], each: int
+    ) -> dict[Digest, list[Image]]:
+        """Images with those bytes, by digest; those that came first come first.
+
+        Of each digest ``each`` at most. One that no image has is left out.
+        """
+
+    def repeated(
+        self, collection: Collection, after: Digest | None, limit: int
+    ) -> tuple[list[Digest], Digest | None]:
+        """The next digests that several images have, in order, at most ``limit``.
+
+        The second value is where to go on, None at the end. There can be fewer before
+        the end, even none: one call looks at 20,000 images at most.
+        """
+
+    def judge(
+        self, collection: Collection, pairs: Sequence[Pair], verdict: Verdict
+    ) -> list[Judged]:
+        """Remember a verdict on each pair, in place of an earlier one.
+
+        Pairs of which an image is not there are left out.
+
+        Raises:
+            CollectionNotFound: the collection was deleted meanwhile.
+        """
+
+    def withdraw(self, collection: Collection, pairs: Sequence[Pair]) -> int:
+        """Forget the verdicts on those pairs; gives back how many there were."""
+
+    def judged(
+        self, collection: Collection, keys: Sequence[ImageKey]
+    ) -> dict[Pair, Verdict]:
+        """The verdicts that hold on pairs of which both images are among these."""
+
+    def verdicts(
+        self, collection: Collection, after: Pair | None, limit: int
+    ) -> list[Judged]:
+        """The next verdicts in order of pair, at most ``limit``.
+
+        Left out is what does not hold now: an image is gone, or has another picture.
+        """
+
+
+class Calibrations(Protocol):
+    """What the scores of each collection mean, as last found out."""
+
+    def calibration(self, collection: Collection) -> Calibration | None:
+        """What the scores mean; None if it was not found out for this backbone."""
+
+    def keep_calibration(
+        self, collection: Collection, calibration: Calibration
+    ) -> None:
+        """Remember what the scores mean, in place of what was known of them.
+
+        Raises:
+            CollectionNotFound: the collection was deleted meanwhile.
+        """
+
+
+class Ledger(Catalogue, Images, Duplicates, Facets, Calibrations, Protocol):
     """The record of what was accepted and what became of it.
 
     What a method recorded is durable when it returns. Each is one transaction, but
@@ -580,6 +750,10 @@ class Ledger(Catalogue, Images, Protocol):
 
         A row that has ended already is left as it is. Gives back the jobs that
         have nothing pending any more because of this.
+
+        A failure that is a ``duplicate_of`` something ends nothing if that is not
+        indexed with this picture any more: the work is due again at once, its attempt
+        not used up. Otherwise such a link is left away then.
         """
 
     def release(self, ids: Sequence[WorkId], delay_seconds: float) -> None:

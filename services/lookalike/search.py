@@ -4,75 +4,30 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from lookalike.collections import Collection
-from lookalike.errors import BadQuery
-from lookalike.filters import Filter, matches
-from lookalike.images import Limits, decode_square
-from lookalike.ingest import check_backbone
-from lookalike.interfaces import (
-    BlobStore,
-    Embedder,
-    Hit,
-    Image,
-    ImageId,
-    ImageKey,
-    Ledger,
-    VectorIndex,
-)
+from lookalike import cursors, relevance
+from lookalike.collections import Collection, CollectionUid
+from lookalike.cursors import Place
+from lookalike.errors import LookalikeError
+from lookalike.gathering import Ask
+from lookalike.images import Limits
+from lookalike.interfaces import BlobStore, Embedder, ImageId, Ledger, VectorIndex
+from lookalike.paging import Page
+from lookalike.probes import Vector
+from lookalike.queries import Numbers, Picture, Query, Stored
+from lookalike.reading import Reader, Spent
+from lookalike.results import Found, Match, Timing, Want, check_want
 
-Vector = npt.NDArray[np.float32]  # [D]
+CALIBRATION_SECONDS = 60.0  # one that was read is used for so long
 
-SPARE_HITS = 2  # asked beyond the limit, for hits the ledger does not confirm
-MAX_WIDENINGS = 4  # each asks the index for four times as many
-
-
-@dataclass(frozen=True)
-class Want:
-    """What a search asks for, beside the query itself."""
-
-    limit: int = 10
-    condition: Filter | None = None
-    min_score: float | None = None  # cosine similarity, -1 to 1
-
-
-@dataclass(frozen=True)
-class Match:
-    """One lookalike: cosine similarity (-1 to 1, higher is closer) and its image."""
-
-    id: ImageId
-    score: float
-    image: Image
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Where the time went, in milliseconds."""
-
-    decode: float = 0.0
-    embed: float = 0.0
-    search: float = 0.0  # index and ledger
-
-
-@dataclass(frozen=True)
-class Found:
-    """The answer to a search.
-
-    ``complete`` says that as many images were found as were asked for, before
-    ``min_score`` took any away; if not, there are no more.
-    """
-
-    matches: list[Match]
-    complete: bool
-    timing: Timing
+Calibrated = tuple[float, relevance.Calibration | None]  # until when it is used
 
 
 class Searcher:
-    """Finds images by picture, by the id of a stored image, or by vector.
+    """Finds images by pictures, by ids of stored images, or by vectors.
 
     Every method raises ``BackboneMismatch`` if the collection was embedded by another
     backbone, and ``Unavailable`` if a part does not answer.
@@ -87,144 +42,138 @@ class Searcher:
         limits: Limits,
     ) -> None:
         self._ledger = ledger
-        self._blobs = blobs
-        self._embedder = embedder
         self._index = index
-        self._limits = limits
+        self._reader = Reader(ledger, blobs, embedder, index, limits)
+        self._calibrations: dict[CollectionUid, Calibrated] = {}
 
-    def by_image(self, collection: Collection, data: bytes, want: Want) -> Found:
-        """Find what looks like this picture.
+    def search(self, collection: Collection, query: Query, want: Want) -> Found:
+        """Find what looks like the positive examples, and unlike the negative ones.
 
         Raises:
             BadImage: the bytes are not an accepted image.
+            ImageNotFound: there is no such stored image.
+            BadQuery: the query or what is wanted cannot be.
         """
-        check_backbone(collection, self._embedder)
+        check_want(collection, want)
+        probe, spent = self._reader.read(collection, query)
         started = time.perf_counter()
-        square = decode_square(data, self._embedder.geometry, self._limits)
-        decoded = time.perf_counter()
-        vector = self._embedder.embed(square[np.newaxis])[0]
-        embedded = time.perf_counter()
-        timing = Timing(_ms(started, decoded), _ms(decoded, embedded))
-        return self._find(collection, vector, want, timing)
+        page = self._page(collection, cursors.begin(collection, probe, query, want))
+        return self._found(collection, page, spent, started)
 
-    def by_id(self, collection: Collection, image_id: ImageId, want: Want) -> Found:
-        """Find what looks like a stored image; the image itself is left out.
-
-        An image that is not indexed yet is embedded on the spot.
-
-        Raises:
-            ImageNotFound: there is no such image.
-        """
-        check_backbone(collection, self._embedder)
-        image = self._ledger.image(collection, image_id)
-        started = time.perf_counter()
-        stored = self._index.vectors(collection, [image.key]).get(image.key)
-        timing = Timing(search=_ms(started, time.perf_counter()))
-        if stored is None or stored.gen != image.gen:
-            data = self._blobs.read(collection.team, image.digest)
-            square = decode_square(data, self._embedder.geometry, self._limits)
-            vector = self._embedder.embed(square[np.newaxis])[0]
-            timing = Timing(embed=_ms(started, time.perf_counter()))
-        else:
-            vector = stored.vector
-        return self._find(collection, vector, want, timing, leave_out=image.key)
-
-    def by_vector(self, collection: Collection, vector: object, want: Want) -> Found:
-        """Find what lies near a vector of the collection's backbone.
-
-        Raises:
-            BadQuery: code ``vector_invalid``: wrong length, not finite, or zero.
-        """
-        check_backbone(collection, self._embedder)
-        return self._find(
-            collection, unit_vector(vector, collection.dimension), want, Timing()
-        )
-
-    def _find(
-        self,
-        collection: Collection,
-        vector: Vector,
-        want: Want,
-        timing: Timing,
-        leave_out: ImageKey | None = None,
+    def next_page(
+        self, collection: Collection, cursor: str, want: Want, query: Query | None
     ) -> Found:
-        started = time.perf_counter()
-        asked = want.limit + max(SPARE_HITS, want.limit // 8)
-        found: list[Match] = []
-        for _ in range(MAX_WIDENINGS):
-            hits = self._index.search(collection, vector, asked, want.condition)
-            found = self._verified(collection, hits, want.condition, leave_out)
-            if len(found) >= want.limit or len(hits) < asked:
-                break
-            asked *= 4
-        # Ties in score are broken by id, so that equal searches answer equally.
-        found.sort(key=lambda match: (-match.score, match.id))
-        best = found[: want.limit]
-        spent = timing.search + _ms(started, time.perf_counter())
-        return Found(
-            matches=[match for match in best if _reaches(match, want.min_score)],
-            complete=len(best) == want.limit,
-            timing=Timing(timing.decode, timing.embed, spent),
-        )
+        """Find what comes after a page; the query need not be given again.
 
-    def _verified(
-        self,
-        collection: Collection,
-        hits: Sequence[Hit],
-        condition: Filter | None,
-        leave_out: ImageKey | None,
-    ) -> list[Match]:
-        """Those hits the ledger confirms, by the metadata it holds now.
-
-        The index lags behind deletions and changes of metadata; the ledger does not.
+        Raises:
+            BadRequest: code ``cursor_invalid``.
+            BadQuery: ``cursor_mismatch`` or ``page_too_deep``.
         """
-        images = self._ledger.verified(collection, hits)
+        check_want(collection, want)
+        self._reader.check(collection)
+        started = time.perf_counter()
+        page = self._page(
+            collection, cursors.from_cursor(cursor, collection, want, query)
+        )
+        return self._found(collection, page, Spent(), started)
+
+    def search_all(
+        self, collection: Collection, searches: Sequence[tuple[Query, Want]]
+    ) -> list[Found | LookalikeError]:
+        """What each of several searches finds, or why it cannot be.
+
+        All pictures are embedded together, and searches with equal filters and limits
+        are one question to the index.
+        """
+        probes, spent = self._reader.read_all(collection, [one for one, _ in searches])
+        pages: list[Page | LookalikeError] = []
+        for (query, want), probe in zip(searches, probes, strict=True):
+            try:
+                if isinstance(probe, LookalikeError):
+                    raise probe
+                check_want(collection, want)
+                place = cursors.begin(collection, probe, query, want)
+                pages.append(self._page(collection, place))
+            except LookalikeError as error:
+                pages.append(error)
+        self._ask_together(collection, [one for one in pages if isinstance(one, Page)])
         return [
-            Match(image.id, hit.score, image)
-            for hit in hits
-            if (image := images.get(hit.key)) is not None
-            and hit.key != leave_out
-            and (condition is None or matches(condition, image.metadata))
+            self._found(collection, page, spent, time.perf_counter())
+            if isinstance(page, Page)
+            else page
+            for page in pages
         ]
 
+    # --- by one thing ----------------------------------------------------------------
 
-def unit_vector(vector: object, dimension: int) -> Vector:
-    """A caller's numbers as a unit vector: float32 ``[dimension]``.
+    def by_image(self, collection: Collection, data: bytes, want: Want) -> Found:
+        """Find what looks like this picture; raises as ``search``."""
+        return self.search(collection, Query.of(Picture(data)), want)
 
-    Raises:
-        BadQuery: code ``vector_invalid``.
-    """
+    def by_id(self, collection: Collection, image_id: ImageId, want: Want) -> Found:
+        """Find what looks like a stored image; raises as ``search``."""
+        return self.search(collection, Query.of(Stored(image_id)), want)
 
-    def invalid(problem: str) -> BadQuery:
-        return BadQuery(
-            f"A query vector is {dimension} finite numbers, not all zero; {problem}.",
-            code="vector_invalid",
-            extra={"dimension": dimension},
+    def by_vector(self, collection: Collection, vector: object, want: Want) -> Found:
+        """Find what lies near a vector of the backbone; raises as ``search``."""
+        return self.search(collection, Query.of(Numbers(vector)), want)
+
+    # --- how -------------------------------------------------------------------------
+
+    def _page(self, collection: Collection, place: Place) -> Page:
+        return Page(self._ledger, self._index, collection, place)
+
+    def _ask_together(self, collection: Collection, pages: Sequence[Page]) -> None:
+        """The first question of each page, those that are alike as one."""
+        alike: dict[tuple[int, str], list[tuple[Page, Ask]]] = {}
+        for page in pages:
+            ask = page.gathering.ask
+            kind = (ask.limit, repr(ask.condition))
+            alike.setdefault(kind, []).append((page, ask))
+        for several in alike.values():
+            vectors = np.concatenate([ask.vectors for _, ask in several])
+            _, ask = several[0]
+            answers = iter(
+                self._index.search_many(collection, vectors, ask.limit, ask.condition)
+            )
+            for page, ask in several:
+                page.gathering.go_on([next(answers) for _ in ask.vectors])
+
+    def _found(
+        self, collection: Collection, page: Page, spent: Spent, started: float
+    ) -> Found:
+        matches = page.fill()
+        if len(page.place.probe.vectors) == 1:
+            query = page.place.probe.vectors[0]
+            matches = self._with_relevance(collection, matches, query)
+        took = (time.perf_counter() - started) * 1000
+        return Found(
+            matches=matches,
+            complete=page.because is None,
+            because=page.because,
+            next_cursor=page.next_cursor,
+            timing=Timing(spent.decode, spent.embed, spent.fetch + took),
         )
 
-    if not isinstance(vector, list) or any(
-        isinstance(number, bool) or not isinstance(number, int | float)
-        for number in vector
-    ):
-        raise invalid("got something other than a list of numbers")
-    if len(vector) != dimension:
-        raise invalid(f"got {len(vector)}")
-    try:
-        wide = np.asarray(vector, dtype=np.float64)
-    except OverflowError:
-        raise invalid("a number is too large") from None
-    if not np.isfinite(wide).all():
-        raise invalid("got NaN or infinity")
-    largest = float(np.abs(wide).max(initial=0.0))
-    if largest == 0.0:
-        raise invalid("got only zeros")
-    wide = wide / largest  # so that squares neither overflow nor vanish
-    return (wide / np.linalg.norm(wide)).astype(np.float32)
+    def _with_relevance(
+        self, collection: Collection, matches: list[Match], query: Vector
+    ) -> list[Match]:
+        """Matches with what their scores mean, of a query that is one picture."""
+        calibration = self._calibration(collection)
+        if calibration is None:
+            return matches
+        return [
+            replace(match, relevance=relevance.of(calibration, match.score, query))
+            for match in matches
+        ]
 
-
-def _reaches(match: Match, min_score: float | None) -> bool:
-    return min_score is None or match.score >= min_score
-
-
-def _ms(start: float, end: float) -> float:
-    return (end - start) * 1000.0
+    def _calibration(self, collection: Collection) -> relevance.Calibration | None:
+        now = time.monotonic()
+        until, calibration = self._calibrations.get(collection.uid, (0.0, None))
+        if now >= until:
+            calibration = self._ledger.calibration(collection)
+            kept = {uid: one for uid, one in self._calibrations.items() if one[0] > now}
+            self._calibrations = kept | {
+                collection.uid: (now + CALIBRATION_SECONDS, calibration)
+            }
+        return calibration

@@ -13,6 +13,7 @@ from enum import Enum, auto
 from lookalike.collections import Collection
 from lookalike.errors import CollectionNotFound
 from lookalike.interfaces import (
+    DUPLICATE,
     BlobStore,
     Hit,
     ImageId,
@@ -283,6 +284,8 @@ def _fault(state: KeyState | None, gen: int | None) -> Fault | None:
         return None
     if state.want == "absent":
         return None if gen is None else Fault.GHOST
+    if state.failed == DUPLICATE:
+        return None if gen is None or gen < state.born_gen else Fault.GHOST
     if state.failed is not None:
         return None  # nothing can be made of its newest state; older ones may be shown
     if gen is None:

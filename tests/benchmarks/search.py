@@ -40,8 +40,9 @@ from pymilvus import DataType, MilvusClient
 import photographs
 from benchmarks import ingest
 from lookalike.backbones import find
-from lookalike.backends.milvus_rows import index_params
+from lookalike.backends.milvus_kinds import Arrangement, index_params
 from lookalike.backends.onnxruntime import OnnxEmbedder
+from lookalike.collections import IndexKind, Metric
 from lookalike.images import Limits, decode_square
 from main_job import Api
 from servers.milvus import milvus_server
@@ -126,7 +127,15 @@ def raw_milvus(uri: str) -> Iterator[Callable[[np.ndarray], Any]]:
     schema = client.create_schema(auto_id=False)
     schema.add_field("key", DataType.VARCHAR, max_length=32, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
-    params = index_params(is_lite=is_lite)
+    # As the platform builds it by default.
+    arranged = (
+        Arrangement(IndexKind.IVF_FLAT, {"nlist": 1}, is_lite=True)
+        if is_lite
+        else Arrangement(
+            IndexKind.HNSW, {"M": 16, "efConstruction": 200}, is_lite=False
+        )
+    )
+    params = index_params(arranged, Metric.COSINE)
     client.create_collection(name, schema=schema, index_params=params)
     vectors = unit_vectors(ROWS, dimension)
     for start in range(0, ROWS, 500):

@@ -142,6 +142,43 @@ def test_what_is_no_square_of_pixels_is_a_mistake(embedder: Embedder) -> None:
         embedder.embed(np.zeros((1, side, side + 1, 3), np.uint8))
 
 
+def test_feature_maps_have_the_promised_shape(embedder: Embedder) -> None:
+    maps = embedder.feature_maps(squares(embedder, 20))
+
+    count, height, width, channels = maps.shape
+    assert count == 20
+    assert height == width > 1
+    assert channels > 1
+    assert maps.dtype == np.float32
+
+
+def test_feature_maps_keep_their_order(embedder: Embedder) -> None:
+    pixels = squares(embedder, 18)
+
+    together = embedder.feature_maps(pixels)
+    alone = np.concatenate([embedder.feature_maps(pixels[i : i + 1]) for i in (0, 17)])
+
+    flat = [maps.reshape(2, -1) for maps in (together[[0, 17]], alone)]
+    lengths = [np.linalg.norm(one, axis=1) for one in flat]
+    assert ((flat[0] * flat[1]).sum(axis=1) > 0.999 * lengths[0] * lengths[1]).all()
+
+
+def test_the_top_of_a_picture_is_the_top_of_its_feature_map(
+    embedder: Embedder,
+) -> None:
+    side = embedder.geometry.side
+    plain = np.full((1, side, side, 3), 128, np.uint8)
+    changed = plain.copy()
+    noise = np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3))
+    changed[0, : side // 4, : side // 4] = noise
+
+    moved = np.abs(embedder.feature_maps(changed) - embedder.feature_maps(plain)).sum(
+        axis=(0, 3)
+    )
+
+    assert moved.argmax() == 0
+
+
 def test_a_fingerprint_says_which_vectors_may_be_compared(embedder: Embedder) -> None:
     assert embedder.fingerprint
     assert embedder.fingerprint == embedder.fingerprint.strip()

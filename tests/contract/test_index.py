@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import secrets
 import socket
 import subprocess
@@ -29,9 +28,9 @@ from lookalike.collections import (
     Metric,
 )
 from lookalike.errors import BadEmbedding, IndexUnavailable, Misconfigured
-from lookalike.filters import Filter, matches, parse
+from lookalike.filters import Filter, parse
 from lookalike.interfaces import ImageKey, IndexRow, VectorIndex
-from random_filters import FIELDS, random_condition, random_metadata
+from random_filters import FIELDS
 from servers.milvus import ServerMissing, milvus_server
 
 DIMENSION = 32
@@ -278,6 +277,10 @@ def test_filtered_searches_are_complete_and_find_the_nearest(
     ]
     index.upsert(collection, rows_of(vectors, metadata))
     index.settle(collection)
+    assert index.count(collection) == count  # a strong read: from now on all see it
+    reader = index
+    if isinstance(index, MilvusIndex):  # strong reads take a server 200 ms each
+        reader = index.with_consistency("Eventually")
 
     for raw, kept in (
         ({"number": {"$lt": 1_500}}, ranks < 1_500),
@@ -287,35 +290,14 @@ def test_filtered_searches_are_complete_and_find_the_nearest(
     ):
         found = recall = 0
         for query in queries:
-            hits = index.search(collection, query, 40, condition(raw))
+            hits = reader.search(collection, query, 40, condition(raw))
             cosines = np.where(kept, vectors @ query, -np.inf)
             nearest = {key(int(n)) for n in np.argsort(-cosines)[:40] if kept[n]}
             assert len(hits) == len(nearest) == min(40, int(kept.sum()))
             assert all(kept[int(hit.key, 16)] for hit in hits)
             found += len(nearest)
             recall += len(nearest & {hit.key for hit in hits})
-        assert recall / found >= 0.95, raw
-
-
-def test_filters_mean_on_the_engine_what_they_mean_in_memory(
-    index: VectorIndex, collection: Collection
-) -> None:
-    random_source = random.Random(20260101)
-    metadata = [random_metadata(random_source) for _ in range(200)]
-    vectors = random_vectors(200)
-    index.upsert(collection, rows_of(vectors, metadata))
-    index.settle(collection)
-    assert index.count(collection) == 200  # a strong read: from now on all see it
-    reader = fast_reader(index)
-
-    for _ in range(600):
-        wanted = random_condition(random_source)
-        hits = reader.search(collection, vectors[0], 200, wanted)
-
-        expected = {
-            key(number) for number, held in enumerate(metadata) if matches(wanted, held)
-        }
-        assert {hit.key for hit in hits} == expected, wanted
+        assert recall / found >= 0.99, raw
 
 
 def test_rows_come_in_order_of_key_with_their_gens(
@@ -395,13 +377,6 @@ def walked(
         pages.append(page)
         after = page[-1][0]
     return pages
-
-
-def fast_reader(index: VectorIndex) -> VectorIndex:
-    """The same index, once it holds still: a server's strong reads take 200 ms each."""
-    if isinstance(index, MilvusIndex):
-        return index.with_consistency("Eventually")
-    return index
 
 
 # --- Milvus Lite alone ---------------------------------------------------------------

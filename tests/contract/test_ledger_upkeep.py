@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,13 @@ from ledgers import (
 )
 from lookalike.backends.ledger import SqlLedger
 from lookalike.backends.ledger_database import Database
-from lookalike.collections import DEFAULT_TEAM, Collection, Team
+from lookalike.collections import (
+    AUTOMATIC,
+    DEFAULT_TEAM,
+    Collection,
+    DuplicatePolicy,
+    Team,
+)
 from lookalike.errors import CollectionNotFound, JobNotFound, StorageFull
 from lookalike.interfaces import (
     Digest,
@@ -37,6 +44,7 @@ from lookalike.interfaces import (
     image_key,
 )
 from schema_1 import build_schema_1
+from schema_2 import build_schema_2
 
 OTHER_TEAM = Team("other")
 KEY = Idempotency("request-1", "digest-1")
@@ -362,9 +370,14 @@ def test_a_server_whose_disk_is_full_is_told_from_one_that_is_away(
 
 # --- older versions ------------------------------------------------------------------
 
+OLDER = [build_schema_1, build_schema_2]
 
-def test_a_database_of_schema_1_is_brought_up(url: str) -> None:
-    build_schema_1(url)
+
+@pytest.mark.parametrize("build", OLDER)
+def test_a_database_of_an_older_schema_is_brought_up(
+    build: Callable[[str], None], url: str
+) -> None:
+    build(url)
     old = Team("old")
 
     with opened(url, ring_again_seconds=0) as ledger:
@@ -380,6 +393,7 @@ def test_a_database_of_schema_1_is_brought_up(url: str) -> None:
         assert sorted(work.image_id for work in works) == ["a", "b"]
         assert finished == [job.id]
         assert ledger.image_counts(shop)[ImageState.INDEXED] == 3
+        assert (shop.index, shop.duplicates) == (AUTOMATIC, DuplicatePolicy.KEEP)
         assert ledger.accept(shop, images("new"), idempotency=KEY).job.pending == 1
 
     with opened(url) as reopened:
@@ -407,8 +421,11 @@ def shape_of(url: str) -> dict[str, tuple[dict[str, str], dict[str, list[str]]]]
     return shape
 
 
-def test_a_database_brought_up_is_as_a_new_one(url: str, tmp_path: Path) -> None:
-    build_schema_1(url)
+@pytest.mark.parametrize("build", OLDER)
+def test_a_database_brought_up_is_as_a_new_one(
+    build: Callable[[str], None], url: str, tmp_path: Path
+) -> None:
+    build(url)
     (tmp_path / "new").mkdir()
     kind = "sqlite" if url.startswith("sqlite") else "postgresql"
     new = new_database(kind, tmp_path / "new")

@@ -78,7 +78,17 @@ def milvus_server() -> Iterator[str]:
     Raises:
         ServerMissing: it cannot be installed or does not start; says why.
     """
-    yield os.environ.get(SHARED_URI) or _started_once()
+    yield os.environ.get(SHARED_URI) or _started_once().uri
+
+
+def milvus_process() -> int | None:
+    """The id of the process of ``milvus_server``, while it runs and was started here.
+
+    None for a server of somebody else's, and before the first use.
+    """
+    if os.environ.get(SHARED_URI) or not _started_once.cache_info().currsize:
+        return None
+    return _started_once().process_id
 
 
 @contextmanager
@@ -97,10 +107,10 @@ def own_milvus_server(env: Mapping[str, str]) -> Iterator[str]:
 
 
 @functools.cache
-def _started_once() -> str:
+def _started_once() -> MilvusServer:
     server = MilvusServer({})
     server.start()
-    return server.uri
+    return server
 
 
 class MilvusServer:
@@ -180,6 +190,13 @@ class MilvusServer:
     def is_running(self) -> bool:
         """Whether its process is there."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def process_id(self) -> int | None:
+        """The id of its process, if that is there."""
+        if self._process is None or not self.is_running:
+            return None
+        return self._process.pid
 
     def kill(self) -> None:
         """End it and its children at once, as a power cut would."""

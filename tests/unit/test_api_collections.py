@@ -108,3 +108,55 @@ def test_an_unknown_collection_is_not_found(site: Site, method: str) -> None:
     assert answer.status_code == 404
     assert answer.json is not None
     assert answer.json["code"] == "collection_not_found"
+
+
+@pytest.mark.parametrize("metric", ["cosine", "ip", "euclidean", "pearson"])
+def test_a_collection_is_compared_by_the_metric_it_names(
+    site: Site, metric: str
+) -> None:
+    made = site.client.post("/v1/collections", json={"name": "m", "metric": metric})
+
+    assert made.status_code == 201
+    told = site.client.get("/v1/collections/m")
+    assert told.json is not None
+    assert told.json["metric"] == metric
+
+
+def test_an_unknown_metric_is_answered_with_the_accepted_ones(site: Site) -> None:
+    answer = site.client.post("/v1/collections", json={"name": "m", "metric": "l1"})
+
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["code"] == "metric_invalid"
+    assert "cosine, ip, euclidean, pearson" in answer.json["detail"]
+
+
+def test_a_collection_tells_the_index_it_was_asked_to_have(site: Site) -> None:
+    index = {"type": "HNSW", "params": {"M": 32}}
+
+    site.client.post("/v1/collections", json={"name": "graph", "index": index})
+    site.client.post("/v1/collections", json={"name": "plain"})
+
+    answer = site.client.get("/v1/collections")
+    assert answer.json is not None
+    told = {one["name"]: one["index"] for one in answer.json["collections"]}
+    assert told == {"graph": index, "plain": {"type": "automatic", "params": {}}}
+
+
+@pytest.mark.parametrize(
+    ("index", "code"),
+    [
+        ({"type": "HNWS"}, "index_invalid"),
+        ({"type": "HNSW", "params": {"nlist": 7}}, "index_invalid"),
+        ({"type": "GPU_CAGRA"}, "index_unsupported"),
+    ],
+)
+def test_an_index_that_cannot_be_had_leaves_no_collection(
+    site: Site, index: object, code: str
+) -> None:
+    answer = site.client.post("/v1/collections", json={"name": "x", "index": index})
+
+    assert answer.status_code == 400
+    assert answer.json is not None
+    assert answer.json["code"] == code
+    assert site.client.get("/v1/collections/x").status_code == 404

@@ -115,7 +115,8 @@ def test_text_of_a_csv_becomes_what_the_collection_declares(tmp_path: Path) -> N
 
 def test_ndjson_keeps_the_types_it_has(tmp_path: Path) -> None:
     text = (
-        '{"path": "1.jpg", "price": 1, "tags": ["a"], "new": true, "x": null}\n\n'
+        '{"path": "1.jpg", "price": 1, "tags": ["a"], "new": true, "x": null, '
+        '"place": {"lat": 52, "lon": 13.4}}\n\n'
         '{"path": "2.jpg", "price": 1.5, "when": "2026-01-31T10:00:00+01:00"}\n'
     )
 
@@ -126,6 +127,7 @@ def test_ndjson_keeps_the_types_it_has(tmp_path: Path) -> None:
         "tags": FieldType.STRINGS,
         "new": FieldType.BOOL,
         "when": FieldType.DATETIME,
+        "place": FieldType.GEO,
     }
     assert not read.is_text
 

@@ -8,9 +8,11 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api_site import Site, open_site, photo
+from lookalike.answers import Answer, Match
 from lookalike.cli import main
+from lookalike.cli import search as search_module
 from lookalike.cli.search import results_table
-from lookalike.client import Answer, Client, Match
+from lookalike.client import Client
 from lookalike.interfaces import ImageId
 from served import served
 
@@ -53,7 +55,7 @@ def test_the_picture_itself_comes_first_with_its_metadata(
     assert result.exit_code == 0, result.output
     assert head.split() == ["#", "score", "id", "category", "tags"]
     assert first.split() == ["1", "1.0000", "a", "shoes", "[red],", "new"]
-    assert "5 matches (fewer than asked for)" in result.stdout
+    assert "5 matches (fewer than asked for: there are no more images)" in result.stdout
     assert "ms in the server: decode " in result.stdout.replace("\n", " ")
 
 
@@ -138,3 +140,65 @@ def test_a_table_shows_only_the_metadata_there_is_room_for() -> None:
 
     assert narrow == ["#", "score", "id", "a"]
     assert wide == ["#", "score", "id", "a", "b", "c"]
+
+
+# --- several examples, groups, facets ------------------------------------------------
+
+
+def test_more_is_looked_for_and_some_is_avoided(url: str, picture: str) -> None:
+    result = search(url, picture, "--also", "id:b", "--not", "id:d", "--json")
+
+    ids = [match["id"] for match in json.loads(result.stdout)["matches"]]
+    assert "b" not in ids
+    assert "d" not in ids
+    assert ids[0] == "a"
+
+
+def test_a_part_of_the_picture_can_count_alone(url: str, picture: str) -> None:
+    result = search(url, picture, "--crop", "0,0,0.5,0.5", "--json")
+
+    best = json.loads(result.stdout)["matches"][0]
+    assert best["score"] < 0.9999
+
+
+def test_groups_and_counted_values_are_shown(url: str, picture: str) -> None:
+    result = search(url, picture, "--group-by", "category", "--facet", "category")
+
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert [line[0] for line in lines[1:3]] == ["1", "2"]
+    assert ["category", "images"] in lines
+    assert ["shoes", "3"] in lines
+    assert "there are no more groups" in result.stdout
+
+
+def test_more_matches_than_one_request_gives_are_paged(
+    url: str, picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "PAGE", 2)
+
+    result = search(url, picture, "-k", "5", "--json")
+
+    document = json.loads(result.stdout)
+    assert sorted(match["id"] for match in document["matches"]) == list("abcde")
+    assert document["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--crop", "left"], "--crop is x0,y0,x1,y1"),
+        (["--crop", "0,0,2,2"], "fractions"),
+        (["--also", "nowhere.jpg"], "nowhere.jpg cannot be read"),
+        (["--not", "id:nobody"], "nobody"),
+        (["--group-by", "categry"], "did you mean 'category'"),
+        (["--facet", "categry"], "did you mean 'category'"),
+        (["--diversity", "7"], "Diversity is 0 to 1"),
+    ],
+)
+def test_a_wrong_option_ends_with_one_clear_line(
+    url: str, picture: str, arguments: list[str], said: str
+) -> None:
+    result = search(url, picture, *arguments)
+
+    assert result.exit_code == 2
+    assert said in result.stderr

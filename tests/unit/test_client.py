@@ -3,11 +3,13 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from lookalike import client as client_module
-from lookalike.client import Client, SearchOptions, Upload
+from lookalike.answers import Answer, Example, Facet, Match, Query, SearchOptions
+from lookalike.client import Client, Upload
 from lookalike.collections import FieldType
 from lookalike.errors import (
     BadFilter,
@@ -16,13 +18,14 @@ from lookalike.errors import (
     BadRequest,
     CollectionExists,
     CollectionNotFound,
+    ImageNotFound,
     LookalikeError,
     Overloaded,
     StorageFull,
     TooLarge,
     Unavailable,
 )
-from lookalike.interfaces import ImageState, JobId
+from lookalike.interfaces import ImageId, ImageState, JobId
 from scripted import Reply, Script, scripted_server
 
 JOB = {
@@ -440,6 +443,125 @@ def test_a_search_asks_for_what_the_options_say(server: Script, client: Client) 
         {"query": {"id": "a"}, "limit": 10},
         {"query": {"vector": [1.0, 0.0]}, "limit": 10},
     ]
+
+
+def test_several_examples_go_as_they_are(server: Script, client: Client) -> None:
+    server.then(Reply(200, found("a")))
+    query = Query(
+        [Example(id="a", weight=2.0), Example(image=b"\xff\xd8", crop=[0, 0, 0.5, 1])],
+        [Example(vector=[0.5, 1.0])],
+        strategy="best",
+    )
+    options = SearchOptions(group_by="price", fields=["price"], explain=True)
+
+    client.search("things", query, options)
+
+    assert server.requests[0].json() == {
+        "query": {
+            "positive": [
+                {"id": "a", "weight": 2.0},
+                {"image": "/9g=", "crop": [0, 0, 0.5, 1]},
+            ],
+            "negative": [{"vector": [0.5, 1.0]}],
+            "strategy": "best",
+        },
+        "limit": 10,
+        "group_by": "price",
+        "fields": ["price"],
+        "explain": True,
+    }
+
+
+def test_what_a_match_brings_is_kept(server: Script, client: Client) -> None:
+    answer = found("a") | {
+        "incomplete_because": "groups",
+        "facets": {
+            "price": {
+                "values": [{"value": 1.5, "count": 3}],
+                "distinct": 9,
+                "missing": 2,
+            }
+        },
+    }
+    more = {
+        "relevance": {"percentile": 0.9, "same_label": None},
+        "group": "shoes",
+        "duplicates": ["b"],
+    }
+    answer["matches"][0] |= more
+    server.then(Reply(200, answer))
+
+    told = client.search_by_id("things", "x")
+
+    assert told.matches == [Match(ImageId("a"), 0.5, {}, 0.9, "shoes", (ImageId("b"),))]
+    assert told.because == "groups"
+    assert told.facets == {"price": Facet([(1.5, 3)], 9, 2)}
+
+
+def test_pages_follow_the_cursor_without_the_query(
+    server: Script, client: Client
+) -> None:
+    pages = [found("a", cursor="c1"), found("b", cursor="c2"), found("c")]
+    server.then(*[Reply(200, page) for page in pages])
+    options = SearchOptions(limit=1, min_score=0.1, facets=("price",))
+
+    told = client.search_pages("things", Query([Example(id="x")]), options)
+
+    assert [match.id for page in told for match in page.matches] == ["a", "b", "c"]
+    assert [request.json() for request in server.requests[1:]] == [
+        {"limit": 1, "min_score": 0.1, "cursor": "c1"},
+        {"limit": 1, "min_score": 0.1, "cursor": "c2"},
+    ]
+
+
+def test_each_search_of_many_has_an_answer_or_an_error(
+    server: Script, client: Client
+) -> None:
+    problem = {"status": 404, "code": "image_not_found", "detail": "There is none."}
+    answers = [
+        {"answer": found("a"), "error": None},
+        {"answer": None, "error": problem},
+    ]
+    server.then(Reply(200, {"answers": answers, "took_ms": {}}))
+    query = Query([Example(id="x")])
+
+    first, second = client.search_many(
+        "things", [(query, SearchOptions(limit=1)), (query, SearchOptions())]
+    )
+
+    assert isinstance(first, Answer)
+    assert first.matches[0].id == "a"
+    assert isinstance(second, ImageNotFound)
+    assert server.requests[0].json() == {
+        "searches": [
+            {"query": {"id": "x"}, "limit": 1},
+            {"query": {"id": "x"}, "limit": 10},
+        ]
+    }
+
+
+def test_values_are_counted(server: Script, client: Client) -> None:
+    counted = {"values": [{"value": "a", "count": 2}], "distinct": 1, "missing": 0}
+    server.then(Reply(200, {"images": 2, "facets": {"kind": counted}}))
+
+    told = client.facets("things", ["kind"], {"price": 1}, limit=5)
+
+    assert told == {"kind": Facet([("a", 2)], 1, 0)}
+    assert server.requests[0].json() == {
+        "fields": ["kind"],
+        "filter": {"price": 1},
+        "limit": 5,
+    }
+
+
+def found(name: str, cursor: str | None = None) -> dict[str, Any]:
+    match = {"id": name, "score": 0.5, "metadata": {}}
+    return {
+        "matches": [match],
+        "complete": cursor is not None,
+        "next_cursor": cursor,
+        "took_ms": {"total": 1.0},
+    }
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ FIELDS = {
     "sold": FieldType.BOOL,
     "added": FieldType.DATETIME,
     "tags": FieldType.STRINGS,
+    "place": FieldType.GEO,
 }
 
 
@@ -61,6 +62,8 @@ def test_fields_are_declared_by_type_or_by_object() -> None:
         {"a": {"type": "string", "index": True}},
         {"a": None},
         {f"f{i}": "int" for i in range(31)},
+        {f"f{i}": "geo" for i in range(21)},
+        {f"f{i}": "geo" if i < 2 else "int" for i in range(30)},
     ],
 )
 def test_fields_that_cannot_be_declared_are_refused(declared: object) -> None:
@@ -68,6 +71,15 @@ def test_fields_that_cannot_be_declared_are_refused(declared: object) -> None:
         check_fields(declared)
 
     assert caught.value.code == "field_invalid"
+
+
+def test_a_geo_field_takes_the_room_of_one_and_a_half() -> None:
+    assert len(check_fields({f"f{i}": "geo" for i in range(20)})) == 20
+    assert len(check_fields({f"f{i}": "int" for i in range(30)})) == 30
+    assert len(check_fields({"place": "geo", **{f"f{i}": "int" for i in range(29)}}))
+
+    with pytest.raises(BadMetadata, match=r"at most 61 columns .* these take 63"):
+        check_fields({f"f{i}": "geo" for i in range(21)})
 
 
 def test_an_unknown_type_is_answered_with_the_accepted_ones() -> None:
@@ -83,6 +95,7 @@ def test_metadata_comes_back_as_declared() -> None:
         "sold": False,
         "added": "2026-01-31T12:00:00+02:00",
         "tags": ["a", "b"],
+        "place": {"lon": 180, "lat": -90.0},
     }
 
     checked = check_metadata(FIELDS, metadata)
@@ -94,9 +107,25 @@ def test_metadata_comes_back_as_declared() -> None:
         "sold": False,
         "added": "2026-01-31T10:00:00.000000Z",
         "tags": ["a", "b"],
+        "place": {"lat": -90.0, "lon": 180.0},
     }
     assert isinstance(checked["price"], float)
     assert isinstance(checked["stock"], int)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2026-01-31", "2026-01-31T00:00:00.000000Z"),
+        ("2026-01-31T12:00:00", "2026-01-31T12:00:00.000000Z"),
+        ("2026-01-31t12:00:00z", "2026-01-31T12:00:00.000000Z"),
+        ("2026-01-31T12:00:00.5+05:30", "2026-01-31T06:30:00.500000Z"),
+        ("2026-01-01T00:30:00+01:00", "2025-12-31T23:30:00.000000Z"),
+        ("2026-01-31T12:00:00-00:00", "2026-01-31T12:00:00.000000Z"),
+    ],
+)
+def test_datetimes_are_kept_in_utc(text: str, moment: str) -> None:
+    assert coerce("added", FieldType.DATETIME, text) == moment
 
 
 def test_null_is_the_same_as_absent() -> None:
@@ -135,6 +164,16 @@ def test_an_unknown_field_is_refused_with_the_nearest_name() -> None:
         ("tags", "red"),
         ("tags", ["red", 1]),
         ("tags", ["x"] * 65),
+        ("place", "52.5,13.4"),
+        ("place", [52.5, 13.4]),
+        ("place", {"lat": 52.5}),
+        ("place", {"lat": 52.5, "lon": 13.4, "height": 0}),
+        ("place", {"lat": 52.5, "lon": "13.4"}),
+        ("place", {"lat": True, "lon": 13.4}),
+        ("place", {"lat": 90.001, "lon": 0}),
+        ("place", {"lat": 0, "lon": -180.001}),
+        ("place", {"lat": math.nan, "lon": 0}),
+        ("place", {"lat": 0, "lon": 10**400}),
     ],
 )
 def test_a_value_of_another_type_is_refused(name: str, value: object) -> None:

@@ -17,10 +17,15 @@ from lookalike.filters import (
     Filter,
     Not,
     Or,
+    Prefix,
+    Within,
+    is_exact,
     matches,
     parse,
 )
-from random_filters import FIELDS, random_condition, random_metadata
+from lookalike.geo import Box, Circle
+from plain_filters import holds
+from random_filters import FIELDS, random_condition, random_filter, random_metadata
 
 TEXT, NUMBER = FieldType.STRING, FieldType.INT
 
@@ -39,6 +44,14 @@ def refused(raw: object) -> BadFilter:
 
 def equal(value: str) -> Compare:
     return Compare("text", TEXT, Comparison.EQ, value)
+
+
+def box(**sides: float) -> dict[str, float]:
+    return sides
+
+
+def around(**circle: object) -> dict[str, object]:
+    return {"place": {"$within_radius": circle}}
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
@@ -66,6 +79,16 @@ def test_no_filter_is_no_tree(nothing: object) -> None:
         ({"tags": "red"}, Compare("tags", FieldType.STRINGS, Comparison.EQ, "red")),
         ({"tags": {"$any": ["a"]}}, AnyOf("tags", FieldType.STRINGS, ("a",))),
         ({"tags": {"$all": ["a", "b"]}}, AllOf("tags", ("a", "b"))),
+        ({"text": {"$prefix": "50%_\\"}}, Prefix("text", "50%_\\")),
+        ({"place": None}, Not(Exists("place"))),
+        (
+            {"place": {"$within_radius": {"lat": 1, "lon": -2, "radius_m": 5}}},
+            Within("place", Circle(1.0, -2.0, 5.0)),
+        ),
+        (
+            {"place": {"$within_box": box(south=-1, west=170, north=1, east=-170)}},
+            Within("place", Box(-1.0, 1.0, ((170.0, 180.0), (-180.0, -170.0)))),
+        ),
         ({"$not": {"text": "a"}}, Not(equal("a"))),
         ({"$and": []}, And(())),
         ({"$or": [{"text": "a"}, {}]}, Or((equal("a"), And(())))),
@@ -103,7 +126,71 @@ def test_values_take_their_declared_type() -> None:
         ([], "filter_invalid", "", "expected an object"),
         ("text", "filter_invalid", "", "expected an object"),
         ({"$nor": []}, "filter_invalid", "$nor", "$and, $or, $not"),
-        ({"text": {"$like": "a"}}, "filter_invalid", "text.$like", "$eq, $ne, $in"),
+        ({"$an": []}, "filter_invalid", "$an", "did you mean '$and'?"),
+        ({"$lt": 5}, "filter_invalid", "$lt", "belongs below a field name"),
+        ({"and": []}, "filter_unknown_field", "and", "did you mean '$and'?"),
+        ({"must-not": []}, "filter_unknown_field", "must-not", "mean 'must_not'?"),
+        ({"number": {"$gre": 5}}, "filter_invalid", "number.$gre", "mean '$gte'?"),
+        ({"text": {"$like": "a"}}, "filter_invalid", "text.$like", "mean '$prefix'?"),
+        ({"text": {"$Regex": "a"}}, "filter_invalid", "text.$Regex", "mean '$prefix'?"),
+        ({"tags": {"$prefix": "a"}}, "filter_invalid", "tags.$prefix", "not apply"),
+        ({"number": {"$prefix": "1"}}, "filter_invalid", "number.$prefix", "not apply"),
+        ({"text": {"$prefix": 1}}, "filter_wrong_type", "text.$prefix", "string"),
+        ({"place": 5}, "filter_invalid", "place", "$eq does not apply"),
+        (
+            {"place": {"lat": 1, "lon": 2}},
+            "filter_invalid",
+            "place.lat",
+            "$exists, $within_radius, $within_box",
+        ),
+        (
+            {"place": {"$within_radius": [1, 2, 3]}},
+            "filter_wrong_type",
+            "place.$within_radius",
+            "an object of lat, lon, radius_m",
+        ),
+        (
+            around(lat=1, lon=2),
+            "filter_invalid",
+            "place.$within_radius",
+            "radius_m is missing",
+        ),
+        (
+            around(lat=1, lon=2, radius=3),
+            "filter_invalid",
+            "place.$within_radius.radius",
+            "did you mean 'radius_m'?",
+        ),
+        (
+            around(lat=91, lon=2, radius_m=3),
+            "filter_wrong_type",
+            "place.$within_radius.lat",
+            "-90 to 90",
+        ),
+        (
+            around(lat=1, lon=True, radius_m=3),
+            "filter_wrong_type",
+            "place.$within_radius.lon",
+            "-180 to 180",
+        ),
+        (
+            around(lat=1, lon=2, radius_m=-3),
+            "filter_wrong_type",
+            "place.$within_radius.radius_m",
+            "metres",
+        ),
+        (
+            around(lat=1, lon=2, radius_m=float("nan")),
+            "filter_wrong_type",
+            "place.$within_radius.radius_m",
+            "metres",
+        ),
+        (
+            {"place": {"$within_box": box(south=2, west=0, north=1, east=1)}},
+            "filter_invalid",
+            "place.$within_box.north",
+            "south of the southern edge",
+        ),
         ({"text": {"eq": "a"}}, "filter_invalid", "text.eq", "unknown operator"),
         ({"text": {}}, "filter_invalid", "text", "expected an operator"),
         ({"flag": {"$gt": True}}, "filter_invalid", "flag.$gt", "does not apply"),
@@ -172,7 +259,15 @@ def nested(depth: int) -> Any:
             {"$and": [{"$or": [{"text": "a"}] * 50}] * 2},
             {"$and": [{"$or": [{"text": "a"}] * 50}] * 2, "flag": True},
         ),
+        (
+            {"$and": [{"$or": [{}] * 50}, {"$and": [{"$or": []}] * 50}]},
+            {"$and": [{"$or": [{}] * 50}, {"$and": [{"$or": []}] * 50}], "flag": True},
+        ),
         ({"text": ["a"] * 1_000}, {"text": ["a"] * 1_001}),
+        (
+            {"text": ["a" * 1_024] * 512, "tags": ["é" * 512] * 512},
+            {"text": ["a" * 1_024] * 512, "tags": [*["é" * 512] * 512, "a"]},
+        ),
         (
             {"$and": [{"text": ["a"] * 1_000}] * 10},
             {"$and": [{"text": ["a"] * 1_000}] * 10, "number": [1]},
@@ -196,6 +291,7 @@ METADATA = {
     "flag": False,
     "moment": "2026-01-31T12:00:00.000000Z",
     "tags": ["red", "big"],
+    "place": {"lat": 52.52, "lon": 13.405},
 }
 
 
@@ -214,6 +310,12 @@ METADATA = {
         {"tags": {"$all": ["red", "big"]}},
         {"tags": {"$all": []}},
         {"tags": {"$nin": ["blue"]}},
+        {"text": {"$prefix": ""}},
+        {"text": {"$prefix": "b"}},
+        {"moment": {"$lte": "2026-01-31T14:00:00+02:00"}},
+        {"moment": {"$gt": "2026-01-31T13:59:59.999999+02:00"}},
+        around(lat=52.5, lon=13.4, radius_m=3_000),
+        {"place": {"$within_box": box(south=52.52, west=13, north=53, east=13.405)}},
         {"$and": []},
         {"$not": {"$or": []}},
     ],
@@ -237,6 +339,9 @@ def test_metadata_that_satisfies_a_filter(raw: object) -> None:
         ({"text": ["a", None]}, True),
         ({"tags": {"$all": []}}, False),
         ({"tags": {"$any": []}}, False),
+        ({"text": {"$prefix": ""}}, False),
+        (around(lat=0, lon=0, radius_m=1e8), False),
+        ({"$not": around(lat=0, lon=0, radius_m=1e8)}, True),
     ],
 )
 def test_no_leaf_holds_for_an_absent_field(
@@ -251,3 +356,29 @@ def test_a_filter_and_its_negation_split_every_set() -> None:
     for _ in range(500):
         condition, metadata = random_condition(source), random_metadata(source)
         assert matches(condition, metadata) is not matches(Not(condition), metadata)
+
+
+def test_a_tree_means_what_the_filter_says() -> None:
+    source = random.Random(2)
+    rows = [random_metadata(source) for _ in range(40)]
+
+    for _ in range(1_000):
+        raw = random_filter(source)
+        tree = parsed(raw)
+        assert [matches(tree, row) for row in rows] == [
+            holds(raw, row, FIELDS) for row in rows
+        ], raw
+
+
+@pytest.mark.parametrize(
+    ("raw", "is_it"),
+    [
+        ({"text": "a"}, True),
+        ({"place": {"$within_box": box(south=0, west=0, north=1, east=1)}}, True),
+        (around(lat=1, lon=2, radius_m=3), False),
+        ({"$not": {"$or": [{"text": "a"}, around(lat=1, lon=2, radius_m=3)]}}, False),
+        ({"$and": [{"text": "a"}, {"$not": {"number": 1}}]}, True),
+    ],
+)
+def test_only_a_circle_makes_a_filter_inexact(raw: object, is_it: bool) -> None:
+    assert is_exact(parsed(raw)) is is_it

@@ -19,8 +19,15 @@ from lookalike.errors import (
     Misconfigured,
 )
 from lookalike.ingest import Intake, check_image_id, index_images, reconcile
-from lookalike.interfaces import ImageId, ImageState, IndexRow, Pixels, Vectors
-from lookalike.search import Want
+from lookalike.interfaces import (
+    ImageId,
+    ImageState,
+    IndexRow,
+    Maps,
+    Pixels,
+    Vectors,
+)
+from lookalike.results import Want
 from small import TEAM, Small, picture
 
 
@@ -256,6 +263,9 @@ class DownEmbedder:
         self.dimension = small.embedder.dimension
 
     def embed(self, pixels: Pixels) -> Vectors:
+        raise self.error
+
+    def feature_maps(self, pixels: Pixels) -> Maps:
         raise self.error
 
 

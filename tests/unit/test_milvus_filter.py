@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import ast
+import itertools
+import math
 import random
 import re
+from typing import Any
 
 import pytest
 
@@ -14,9 +17,11 @@ from lookalike.backends.milvus_filter import (
     stored,
 )
 from lookalike.collections import FieldType
-from lookalike.filters import parse
+from lookalike.filters import Not, Within, parse
+from lookalike.geo import Box, Circle
 from random_filters import FIELDS, NUMBERS, RATIOS, TEXTS, random_condition
 
+TONGA = {"south": -22, "west": 175, "north": -15, "east": -173}
 STRING = re.compile(r'"(?:[^"\\\n\r]|\\["\\nrt])*"')
 
 
@@ -43,6 +48,34 @@ def compiled(raw: object) -> str:
         ({"text": {"$nin": []}}, EVERYTHING),
         ({"tags": {"$all": []}}, "(p_tags == true)"),
         ({"$not": {"tags": {"$all": []}}}, "(p_tags == false)"),
+        (
+            {"text": {"$prefix": "a"}},
+            '((p_text == true) and ((f_text >= "a") and (f_text < "b")))',
+        ),
+        (
+            {"$not": {"text": {"$prefix": "a"}}},
+            '((p_text == false) or ((f_text < "a") or (f_text >= "b")))',
+        ),
+        ({"text": {"$prefix": ""}}, "(p_text == true)"),
+        ({"$not": {"text": {"$prefix": ""}}}, "(p_text == false)"),
+        (
+            {"must": [{"key": "tags", "is_empty": True}]},
+            "((p_tags == false) or ((p_tags == true) and (array_length(f_tags) == 0)))",
+        ),
+        (
+            {"place": {"$within_box": TONGA}},
+            "((p_place == true) and "
+            "(((lat_place >= -22.0) and (lat_place <= -15.0)) and "
+            "(((lon_place >= 175.0) and (lon_place <= 180.0)) or "
+            "((lon_place >= -180.0) and (lon_place <= -173.0)))))",
+        ),
+        (
+            {"$not": {"place": {"$within_box": TONGA}}},
+            "((p_place == false) or "
+            "(((lat_place < -22.0) or (lat_place > -15.0)) or "
+            "(((lon_place < 175.0) or (lon_place > 180.0)) and "
+            "((lon_place < -180.0) or (lon_place > -173.0)))))",
+        ),
         ({"$and": []}, EVERYTHING),
         ({"$not": {"$and": []}}, NOTHING),
         (
@@ -78,6 +111,69 @@ def test_the_smallest_integer_is_never_written_out(raw: object, test: str) -> No
     assert "9223372036854775808" not in expression
 
 
+@pytest.mark.parametrize(
+    ("prefix", "end"),
+    [
+        ("a\U0010ffff", "b"),
+        ("\ud7ff", "\ue000"),
+        ("\uffff", "\U00010000"),
+        ("50%", "50&"),
+        ("a_", "a`"),
+        ("!", '\\"'),
+    ],
+)
+def test_a_prefix_ends_before_the_next_text(prefix: str, end: str) -> None:
+    assert f'(f_text < "{end}")' in compiled({"text": {"$prefix": prefix}})
+
+
+def test_a_prefix_of_last_code_points_has_no_end() -> None:
+    last = "\U0010ffff" * 2
+
+    assert compiled({"text": {"$prefix": last}}) == (
+        f'((p_text == true) and (f_text >= "{last}"))'
+    )
+
+
+@pytest.mark.parametrize("radius", [0, 1, 5_000, 1e6, 1e7, 2e7])
+def test_a_circle_becomes_a_box_around_it_and_its_negation_one_within(
+    radius: float,
+) -> None:
+    raw = {"place": {"$within_radius": {"lat": 60, "lon": 10, "radius_m": radius}}}
+    circle = Circle(60.0, 10.0, radius)
+
+    assert compiled(raw) == compiled_box(circle.outer(), wanted=True)
+    assert compiled({"$not": raw}) == compiled_box(circle.inner(), wanted=False)
+
+
+def compiled_box(box: Box, wanted: bool) -> str:
+    leaf = Within("place", box)
+    return compile_filter(leaf if wanted else Not(leaf))
+
+
+@pytest.mark.parametrize("word", ["and", "or"])
+def test_many_conditions_are_joined_in_a_balanced_way(word: str) -> None:
+    tests = [{"flag": {"$exists": True}}] * 100
+
+    expression = compiled({f"${word}": tests})
+
+    assert expression.count(word) == 99
+    assert nesting(expression) <= 1 + math.ceil(math.log2(100))
+
+
+def test_a_deep_part_is_joined_last() -> None:
+    raw: dict[str, Any] = {"flag": {"$exists": True}}
+    for depth in range(7):
+        others = [{"flag": {"$exists": True}}] * 14
+        raw = {("$and", "$or")[depth % 2]: [*others, raw]}
+
+    assert nesting(compiled(raw)) <= 1 + math.ceil(math.log2(15)) + 7
+
+
+def nesting(expression: str) -> int:
+    steps = [(each == "(") - (each == ")") for each in expression]
+    return max(itertools.accumulate(steps))
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_text_stays_inside_its_quotes(text: str) -> None:
     written = literal(text)
@@ -102,7 +198,8 @@ def test_a_negative_zero_is_stored_and_compared_as_zero() -> None:
 def test_expressions_are_balanced_and_hold_declared_fields_only() -> None:
     source = random.Random(2)
     words = {"and", "or", "not", "in", "true", "false", "key"}
-    words |= {"array_contains_any", "array_contains_all"}
+    words |= {"array_contains_any", "array_contains_all", "array_length"}
+    words |= {"lat_place", "lon_place"}
     words |= {f"{prefix}_{name}" for name in FIELDS for prefix in "fp"}
 
     for _ in range(500):

@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes import FakeEmbedder
 from lookalike.errors import BackboneMismatch, BadImage, BadQuery, ImageNotFound
 from lookalike.filters import parse
 from lookalike.interfaces import ImageId, IndexRow
-from lookalike.search import Want, unit_vector
-from small import Small, picture
+from lookalike.reading import check_vector
+from lookalike.results import Want
+from small import Small, collection_for, picture
 
 
 @pytest.fixture
@@ -178,14 +180,18 @@ def test_a_stored_vector_finds_its_image(small: Small) -> None:
     ],
 )
 def test_a_vector_that_is_none_is_refused(vector: object) -> None:
+    short = dataclasses.replace(collection_for(FakeEmbedder()), dimension=3)
+
     with pytest.raises(BadQuery) as caught:
-        unit_vector(vector, 3)
+        check_vector(vector, short)
 
     assert caught.value.code == "vector_invalid"
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e300])
 def test_a_vector_of_any_scale_becomes_a_unit_vector(scale: float) -> None:
-    vector = unit_vector([3 * scale, 0, 4 * scale], 3)
+    short = dataclasses.replace(collection_for(FakeEmbedder()), dimension=3)
+
+    vector = check_vector([3 * scale, 0, 4 * scale], short)
 
     assert vector == pytest.approx([0.6, 0.0, 0.8])

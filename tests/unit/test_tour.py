@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from lookalike.answers import Answer, Match
 from lookalike.cli.folders import Picture
 from lookalike.cli.uploads import FileFailure, Report
-from lookalike.client import Answer, Match
 from lookalike.demo.__main__ import choose, is_ci
 from lookalike.demo.tour import Pick, Tour, altered, wrong
 from lookalike.interfaces import ImageId

@@ -520,6 +520,7 @@ def test_metadata_reads_as_one_line_with_the_category_first(small: Small) -> Non
         "in_stock": FieldType.BOOL,
         "tags": FieldType.STRINGS,
         "made": FieldType.DATETIME,
+        "place": FieldType.GEO,
         "category": FieldType.STRING,
     }
     metadata: Metadata = {
@@ -527,6 +528,7 @@ def test_metadata_reads_as_one_line_with_the_category_first(small: Small) -> Non
         "in_stock": False,
         "tags": ["a", "b"],
         "made": "2026-01-31T12:00:00.000000Z",
+        "place": {"lat": 52.520008, "lon": 13.4},
         "category": "shoes",
     }
     small.ingest({"x": picture(1)})
@@ -534,7 +536,9 @@ def test_metadata_reads_as_one_line_with_the_category_first(small: Small) -> Non
 
     words = cards.describe(replace(image, metadata=metadata), fields)
 
-    assert words == "shoes · price 1,234.5 · not in stock · a, b · 2026-01-31"
+    assert words == (
+        "shoes · price 1,234.5 · not in stock · a, b · 2026-01-31 · place 52.52, 13.4"
+    )
 
 
 def add_collection(small: Small, name: str) -> None:

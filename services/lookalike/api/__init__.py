@@ -10,10 +10,14 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import Forbidden, NotFound
 
 from lookalike.api import (
+    calibration,
     collections,
     context,
     docs,
+    duplicates,
     errors,
+    explain,
+    facets,
     health,
     images,
     jobs,
@@ -46,7 +50,20 @@ def create_app(backends: Backends) -> Flask:
     app.before_request(begin)
     app.after_request(finish)
     errors.register(app)
-    for module in (collections, images, search, jobs, health, openapi, docs, web):
+    for module in (
+        collections,
+        images,
+        search,
+        explain,
+        facets,
+        duplicates,
+        calibration,
+        jobs,
+        health,
+        openapi,
+        docs,
+        web,
+    ):
         app.register_blueprint(module.bp)
     return app
 

@@ -8,8 +8,9 @@ from urllib.parse import urlencode
 
 from lookalike.api import addresses
 from lookalike.collections import Collection, Fields, FieldType, MetadataValue
+from lookalike.geo import LATITUDE, LONGITUDE
 from lookalike.interfaces import Image
-from lookalike.search import Match
+from lookalike.results import Match
 
 STEP = 24  # pictures at first and with each "more"; fills 2, 3, 4 and 6 columns
 MOST = 240
@@ -115,4 +116,6 @@ def _word(name: str, kind: FieldType, value: MetadataValue) -> str:
             return f"{plain} {value:,.10g}"
         case list():
             return ", ".join(value)
+        case dict():
+            return f"{plain} {value[LATITUDE]:.5g}, {value[LONGITUDE]:.5g}"
     return value[:10] if kind is FieldType.DATETIME else value

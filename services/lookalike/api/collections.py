@@ -47,6 +47,8 @@ def create_collection(body: NewCollection) -> Response:
         body.name,
         body.fields,
         body.metric,
+        body.index,
+        body.duplicates,
     )
     return tell(
         CollectionDetails.counted(made, {}),

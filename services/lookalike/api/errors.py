@@ -92,6 +92,23 @@ def problem(
     extra: Mapping[str, object] | None = None,
 ) -> Response:
     """A problem document as an answer."""
+    document = _document(status, code, detail, retryable, extra or {})
+    response = Response(json.dumps(document), status, mimetype=MEDIA_TYPE)
+    if retryable or status == HTTPStatus.SERVICE_UNAVAILABLE:
+        response.headers["Retry-After"] = str(RETRY_AFTER.get(status, 5))
+    return response
+
+
+def document_of(error: LookalikeError) -> dict[str, object]:
+    """The problem document of an error, where it is a part of an answer."""
+    return _document(
+        status_of(type(error)), error.code, error.detail, error.retryable, error.extra
+    )
+
+
+def _document(
+    status: int, code: str, detail: str, retryable: bool, extra: Mapping[str, object]
+) -> dict[str, object]:
     document: dict[str, object] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -101,13 +118,8 @@ def problem(
         "retryable": retryable,
         "instance": request.path,
     }
-    document.update(
-        (name, value) for name, value in (extra or {}).items() if name not in document
-    )
-    response = Response(json.dumps(document), status, mimetype=MEDIA_TYPE)
-    if retryable or status == HTTPStatus.SERVICE_UNAVAILABLE:
-        response.headers["Retry-After"] = str(RETRY_AFTER.get(status, 5))
-    return response
+    more = {name: value for name, value in extra.items() if name not in document}
+    return document | more
 
 
 def register(app: Flask) -> None:

@@ -14,7 +14,7 @@ from lookalike.collections import Collection, Fields, FieldType, Team
 from lookalike.errors import CollectionNotFound, LookalikeError
 from lookalike.ingest import check_image_id
 from lookalike.interfaces import Image, ImageId, ImageState
-from lookalike.search import Found, Want
+from lookalike.results import Found, Want
 
 QUERY_SIDE = 320  # pixels; the uploaded picture travels inside the page at this size
 SHORT, LONG = 14, 26  # choices shown at once, of any field and of the main one
@@ -222,7 +222,7 @@ def _fill(
         plain = replace(asked, image_id="", picked={})
         shown = cards(overview.sample, collection, plain)
         return replace(page, cards=shown, error=error)
-    has_more = found.complete and asked.limit < MOST
+    has_more = found.next_cursor is not None and asked.limit < MOST
     return replace(
         page,
         found=found,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import unquote
 
 from flask import Blueprint, Response, request
 
-from lookalike import catalogue, filters, interfaces
+from lookalike import catalogue, duplicates, filters, interfaces
 from lookalike.api import addresses, entries, jsontext
 from lookalike.api.context import backends, collection, context, team
 from lookalike.api.operations import (
@@ -125,7 +126,7 @@ def list_images(name: str, query: ImagePage) -> Response:
         _after(query.cursor),
         check_limit(query.limit, MAX_PAGE),
     )
-    listed = [image_of(found, image) for image in page]
+    listed = images_of(found, page)
     return tell(ImageList(images=listed, next_cursor=addresses.to_cursor(last)))
 
 
@@ -137,7 +138,7 @@ def get_image(name: str, image_id: str) -> Response:
     """What is known of one image; slashes in its id may stay as they are."""
     found = collection(name)
     image = backends().ledger.image(found, ImageId(image_id))
-    return tell(image_of(found, image))
+    return tell(images_of(found, [image])[0])
 
 
 @bp.patch("/<path:image_id>")
@@ -159,7 +160,7 @@ def patch_image(name: str, image_id: str, body: MetadataPatch) -> Response:
         _merged(found, ImageId(image_id), body.metadata),
         backends().settings.max_metadata_bytes,
     )
-    return tell(image_of(found, image))
+    return tell(images_of(found, [image])[0])
 
 
 @bp.delete("/<path:image_id>")
@@ -247,22 +248,27 @@ def answered(accepted: interfaces.Accepted, status: int = HTTPStatus.OK) -> Resp
     return tell(JobAnswer(job=Job.of(accepted.job)), status, headers)
 
 
-def image_of(found: Collection, image: interfaces.Image) -> Image:
-    """What is told of an image."""
-    return Image(
-        id=image.id,
-        metadata=image.metadata,
-        state=image.state,
-        digest=image.digest,
-        bytes=image.bytes,
-        format=image.format,
-        width=image.width,
-        height=image.height,
-        created_at=image.created_at,
-        updated_at=image.updated_at,
-        image_url=addresses.original(found.name, image.id),
-        thumbnail_url=addresses.thumbnail(found.name, image.id),
-    )
+def images_of(found: Collection, images: Sequence[interfaces.Image]) -> list[Image]:
+    """What is told of images."""
+    originals = duplicates.originals(backends().ledger, found, images)
+    return [
+        Image(
+            id=image.id,
+            metadata=image.metadata,
+            state=image.state,
+            digest=image.digest,
+            bytes=image.bytes,
+            format=image.format,
+            width=image.width,
+            height=image.height,
+            created_at=image.created_at,
+            updated_at=image.updated_at,
+            duplicate_of=originals.get(image.key),
+            image_url=addresses.original(found.name, image.id),
+            thumbnail_url=addresses.thumbnail(found.name, image.id),
+        )
+        for image in images
+    ]
 
 
 def check_limit(limit: int, most: int) -> int:

@@ -51,6 +51,7 @@ TAGS = {
     "collections": "Named sets of images with declared metadata fields.",
     "images": "Images with their metadata.",
     "search": "Lookalikes of a picture, a stored image or a vector.",
+    "duplicates": "Copies among the images of a collection, and verdicts on them.",
     "jobs": "What became of images that were taken in.",
     "health": "For load balancers and operators.",
 }

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from lookalike import catalogue
-from lookalike.collections import Collection, CollectionUid, Fields, FieldType
+from lookalike.collections import Collection, CollectionUid, FieldType
+from lookalike.facets import MAX_FACETS, count_facets
 from lookalike.interfaces import Image, ImageId, ImageState, Ledger
 
 SCAN_PAGE = 1_000
 SCAN_PAGES = 5  # a page view looks at no more images than this times the above
 MAX_AGE = 60.0  # seconds
+SLOW = 0.1  # seconds; what takes longer is used for ten times as long, come what may
 MAX_KEPT = 64  # collections
 SAMPLE = 24
 MAIN_FIELD = "category"
@@ -34,26 +36,50 @@ class Overview:
 
 
 class Overviews:
-    """Remembers overviews for a minute, or until the collection's counts change."""
+    """Remembers overviews for a minute, or until the collection's counts change.
+
+    One of a large collection is used a little longer, or else every view of the page
+    would count again while images come in.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[CollectionUid, tuple[float, Counts, Overview]] = {}
+        self._kept: dict[CollectionUid, _Kept] = {}
 
     def of(self, ledger: Ledger, collection: Collection, counts: Counts) -> Overview:
         """The overview of a collection with these counts."""
         now = time.monotonic()
-        made, before, overview = self._kept.get(collection.uid, (0.0, {}, Overview()))
-        if made and before == counts and now - made < MAX_AGE:
-            return overview
+        kept = self._kept.get(collection.uid)
+        if kept is not None and kept.is_fresh(counts, now):
+            return kept.overview
         overview = look(ledger, collection)
+        ended = time.monotonic()
         if len(self._kept) >= MAX_KEPT:
             self._kept.clear()
-        self._kept[collection.uid] = (now, counts, overview)
+        self._kept[collection.uid] = _Kept(overview, counts, now, ended - now)
         return overview
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """An overview, of which counts, when it was made, and how long that took."""
+
+    overview: Overview
+    counts: Counts
+    made: float
+    took: float
+
+    def is_fresh(self, counts: Counts, now: float) -> bool:
+        age = now - self.made
+        if self.took > SLOW and age < 10 * self.took:
+            return True
+        return self.counts == counts and age < MAX_AGE
+
+
 def look(ledger: Ledger, collection: Collection) -> Overview:
-    """The overview of the first 5,000 images."""
+    """The overview of a collection: values of all images, pictures of the first 5,000.
+
+    Values are of the images that a search finds, so that each leads to some.
+    """
     seen: list[Image] = []
     after: ImageId | None = None
     for _ in range(SCAN_PAGES):
@@ -62,7 +88,7 @@ def look(ledger: Ledger, collection: Collection) -> Overview:
         if after is None:
             break
     findable = [image for image in seen if image.state is ImageState.INDEXED]
-    return Overview(_values(collection.fields, seen), spread(findable, SAMPLE))
+    return Overview(_values(ledger, collection), spread(findable, SAMPLE))
 
 
 def spread(images: Sequence[Element], limit: int) -> list[Element]:
@@ -75,16 +101,18 @@ def spread(images: Sequence[Element], limit: int) -> list[Element]:
     return [images[place * len(images) // limit] for place in range(limit)]
 
 
-def _values(fields: Fields, images: Sequence[Image]) -> dict[str, list[str]]:
-    names = [name for name, kind in fields.items() if kind is FieldType.STRING]
+def _values(ledger: Ledger, collection: Collection) -> dict[str, list[str]]:
+    declared = collection.fields.items()
+    names = [name for name, kind in declared if kind is FieldType.STRING]
     names.sort(key=lambda name: name != MAIN_FIELD)
+    counted = count_facets(
+        ledger, collection, names[:MAX_FACETS], limit=MAX_MAIN_VALUES
+    )
     picked: dict[str, list[str]] = {}
-    for name in names:
-        values = {str(one.metadata[name]) for one in images if one.metadata.get(name)}
-        is_main = name == MAIN_FIELD
-        if len(values) < 2 or len(values) > (
-            MAX_MAIN_VALUES if is_main else MAX_VALUES
-        ):
+    for name, facet in counted.fields.items():
+        values = [str(value) for value, _ in facet.values if value]
+        most = MAX_MAIN_VALUES if name == MAIN_FIELD else MAX_VALUES
+        if not 2 <= len(values) <= facet.distinct <= most:
             continue
         picked[name] = sorted(values, key=lambda value: (value.casefold(), value))
         if len(picked) == MAX_PICKERS:

@@ -16,7 +16,13 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from lookalike import collections, interfaces
-from lookalike.collections import FieldType, nearest
+from lookalike.collections import (
+    DuplicatePolicy,
+    FieldType,
+    IndexKind,
+    IndexSpec,
+    nearest,
+)
 from lookalike.interfaces import ImageState
 
 # Checked by the domain, whose errors say more than a schema can.
@@ -30,15 +36,45 @@ MetadataIn = Annotated[
         }
     ),
 ]
+BERLIN = {"lat": 52.52, "lon": 13.4, "radius_m": 5_000}
 FilterIn = Annotated[
     Any,
     WithJsonSchema(
         {
             "type": ["object", "null"],
             "description": "Field-first conditions: a bare value is $eq, a bare list "
-            "$in; operators $eq $ne $in $nin $gt $gte $lt $lte $any $exists $and $or "
-            "$not.",
-            "examples": [{"category": ["shoes", "bags"], "price": {"$lt": 50}}],
+            "$in; operators $eq $ne $in $nin $gt $gte $lt $lte $prefix (string), $any "
+            "$all (string[]), $within_radius $within_box (geo), $exists, $and $or "
+            "$not. Or Qdrant's must, should, must_not and min_should.",
+            "examples": [
+                {"category": ["shoes", "bags"], "price": {"$lt": 50}},
+                {"place": {"$within_radius": BERLIN}},
+                {"must": [{"key": "price", "range": {"lt": 50}}]},
+            ],
+        }
+    ),
+]
+IndexIn = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "type": ["object", "null"],
+            "properties": {
+                "type": {
+                    "type": "string",
+                    "enum": ["automatic", *(kind.value for kind in IndexKind)],
+                },
+                "params": {
+                    "type": "object",
+                    "additionalProperties": {"type": "integer"},
+                },
+                "images": {"type": "integer"},
+            },
+            "additionalProperties": False,
+            "description": "How the vectors are arranged for searching, by default as "
+            "suits the engine; or how many images there are going to be, for a "
+            "choice by size.",
+            "examples": [{"type": "HNSW", "params": {"M": 32}}, {"images": 5_000_000}],
         }
     ),
 ]
@@ -140,7 +176,15 @@ class NewCollection(Asked):
 
     name: str = Field(description="1 to 63 of a-z, 0-9, '-' and '_'.")
     fields: FieldsIn = None
-    metric: str | None = Field(None, description="How embeddings compare: cosine.")
+    metric: str | None = Field(
+        None, description="How embeddings compare: cosine, ip, euclidean or pearson."
+    )
+    index: IndexIn = None
+    duplicates: str | None = Field(
+        None,
+        description="What becomes of a new image of which the collection has a near "
+        "copy: keep (the default), link (its `duplicate_of` names that one) or reject.",
+    )
     backbone: str | None = Field(
         None, description="The network that embeds; by default the one that runs."
     )
@@ -150,6 +194,19 @@ class FieldDeclaration(Told):
     """One declared metadata field."""
 
     type: FieldType
+
+
+class IndexDeclaration(Told):
+    """The index of a collection's vectors, as it was asked for."""
+
+    type: str = Field(description="automatic, or as Milvus names it.")
+    params: dict[str, int]
+
+    @classmethod
+    def of(cls, index: IndexSpec) -> Self:
+        """What is told of an index."""
+        kind = "automatic" if index.kind is None else index.kind.value
+        return cls(type=kind, params=dict(index.params))
 
 
 class Counts(Told):
@@ -166,6 +223,8 @@ class CollectionSummary(Told):
     name: str
     fields: dict[str, FieldDeclaration]
     metric: str
+    index: IndexDeclaration
+    duplicates: DuplicatePolicy
     backbone: str = Field(description="Name of the network that embeds.")
     fingerprint: str = Field(description="Names what the vectors mean.")
     dimension: int = Field(description="Length of a vector.")
@@ -199,6 +258,8 @@ def _collection(collection: collections.Collection) -> dict[str, Any]:
         "name": collection.name,
         "fields": {name: FieldDeclaration(type=kind) for name, kind in declared},
         "metric": collection.metric.value,
+        "index": IndexDeclaration.of(collection.index),
+        "duplicates": collection.duplicates,
         "backbone": collection.backbone,
         "fingerprint": collection.fingerprint,
         "dimension": collection.dimension,
@@ -371,6 +432,9 @@ class Image(Told):
     height: int
     created_at: datetime
     updated_at: datetime
+    duplicate_of: str | None = Field(
+        None, description="The image it was linked to, as there before it."
+    )
     image_url: str
     thumbnail_url: str
 

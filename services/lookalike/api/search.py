@@ -1,58 +1,59 @@
-"""Search: by a picture, a stored image or a vector."""
+"""Search: by pictures, stored images or vectors; one at a time, or many at once."""
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Sequence
 
 from flask import Blueprint, Response, g, request
 
-from lookalike import filters
-from lookalike.api import addresses, jsontext
+from lookalike.api import addresses, facets
 from lookalike.api.context import backends, collection, context
-from lookalike.api.entries import decode_base64
-from lookalike.api.images import check_limit
-from lookalike.api.multipart import Sink, read_form
+from lookalike.api.errors import document_of
 from lookalike.api.operations import (
     ANY_IMAGE,
     BYTES,
     JSON,
     MULTIPART,
-    body_bytes,
     check,
     json_body,
     operation,
     tell,
 )
+from lookalike.api.schemas import Problem
+from lookalike.api.search_reading import Reading, read_search, reading_of
 from lookalike.api.search_schemas import (
+    BatchAnswer,
+    BatchAnswers,
     Match,
-    Query,
+    Parts,
+    Relevance,
     SearchAnswer,
+    SearchBatch,
     SearchForm,
     SearchParameters,
     SearchRequest,
     Took,
 )
-from lookalike.collections import Collection, Metadata, unknown_field
+from lookalike.collections import Collection, Metadata
 from lookalike.errors import (
     BackboneMismatch,
     BadEmbedding,
     BadFilter,
     BadImage,
+    BadInput,
     BadMetadata,
     BadQuery,
-    BadRequest,
     CollectionNotFound,
     ImageNotFound,
+    LookalikeError,
 )
-from lookalike.ingest import check_image_id
-from lookalike.search import Found, Want
+from lookalike.results import Found, Timing
+from lookalike.results import Match as FoundMatch
 
 bp = Blueprint("search", __name__, url_prefix="/v1/collections/<name>/search")
 
-KINDS = "image (a picture in base64), id (a stored image) or vector (numbers)"
-MAX_REQUEST_FIELD_BYTES = 2**20
+MAX_BATCH = 100  # searches
+MAX_BATCH_BYTES = 64 * 2**20  # JSON is held in memory
 
 
 @bp.post("")
@@ -81,138 +82,140 @@ MAX_REQUEST_FIELD_BYTES = 2**20
 def find_lookalikes(name: str, query: SearchParameters) -> Response:
     """The images that look most like a picture, a stored image or a vector.
 
-    In JSON and forms the rest of the search is in the body; the query parameters go
-    with a raw picture.
+    Several pictures can be looked for, and others avoided. In JSON and forms the rest
+    of the search is in the body; the query parameters go with a raw picture.
+
+    `next_cursor` leads to more: pages neither repeat an image nor leave one out,
+    whatever is ingested, changed or deleted meanwhile. An image that comes between two
+    pages is on a later one, however high it scores. They end after 10,000 matches, or
+    1,000 with diversity or collapse_duplicates: `page_too_deep`.
     """
     found_in = collection(name)
-    asked, picture = _asked(query)
-    want = _want(found_in, asked)
-    columns = _columns(found_in, asked.fields)
+    reading = read_search(found_in, query)
     with context().precedence.searching():
-        found = _find(found_in, asked.query, picture, want)
-        return tell(_answer(found_in, found, columns))
+        return tell(_answer(found_in, reading, _find(found_in, reading)))
 
 
-def _asked(parameters: SearchParameters) -> tuple[SearchRequest, bytes | None]:
-    """What is asked, and the picture if the body brought one."""
-    if request.mimetype not in (JSON, MULTIPART):
-        return _asked_in_address(parameters), body_bytes(_max_bytes())
-    if parameters.model_fields_set:
-        raise BadRequest(
-            "The query parameters go with a raw picture; in JSON and forms the rest of "
-            "the search is in the body.",
-            code="request_invalid",
+@bp.post("/batch")
+@operation(
+    "Find lookalikes of many",
+    "search",
+    {200: BatchAnswers},
+    accepts={JSON: SearchBatch},
+    raises=(CollectionNotFound, BackboneMismatch, BadEmbedding, BadQuery),
+)
+def find_many_lookalikes(name: str) -> Response:
+    """Up to 100 searches at once, each with an answer or an error of its own.
+
+    Cheaper than one by one: all pictures are embedded together, and searches with the
+    same filter and limit are one question to the index.
+    """
+    found_in = collection(name)
+    most = min(MAX_BATCH_BYTES, backends().settings.max_request_bytes)
+    request.max_content_length = most
+    given = check(SearchBatch, json_body(most)).searches
+    if not 1 <= len(given) <= MAX_BATCH:
+        raise BadQuery(
+            f"A batch has 1 to {MAX_BATCH} searches; got {len(given)}.",
+            code="batch_invalid",
+            extra={"limit": MAX_BATCH},
         )
-    if request.mimetype == MULTIPART:
-        return _asked_in_form()
-    return check(SearchRequest, json_body(_max_bytes())), None
+    with context().precedence.searching():
+        return tell(_answer_all(found_in, [_read(found_in, one) for one in given]))
 
 
-def _asked_in_address(parameters: SearchParameters) -> SearchRequest:
-    condition = None
-    if parameters.filter is not None:
-        condition = jsontext.parse(parameters.filter, "The query parameter 'filter'")
-    fields = parameters.fields
-    return SearchRequest(
-        limit=parameters.limit,
-        min_score=parameters.min_score,
-        filter=condition,
-        fields=None if fields is None else [name for name in fields.split(",") if name],
-    )
+def _read(found_in: Collection, given: object) -> Reading | BadInput:
+    try:
+        reading = reading_of(found_in, check(SearchRequest, given, "The search"))
+        if reading.query is None or reading.cursor is not None:
+            raise BadQuery("A batch takes no cursors; send the next page by itself.")
+    except BadInput as error:
+        return error
+    return reading
 
 
-def _asked_in_form() -> tuple[SearchRequest, bytes | None]:
-    picture = io.BytesIO()
-    form = read_form(
-        request.stream,
-        request.mimetype_params.get("boundary"),
-        Sink(lambda: picture, max_files=1, max_field_bytes=MAX_REQUEST_FIELD_BYTES),
-    )
-    unknown = form.fields.keys() - {"request"}
-    if unknown:
-        raise BadRequest(
-            f"Unknown form field {min(unknown)!r}; a search has a file part 'image' "
-            "and a field 'request'.",
-            code="request_invalid",
-        )
-    text = form.fields.get("request") or "{}"
-    asked = check(
-        SearchRequest,
-        jsontext.parse(text, "The form field 'request'"),
-        "The form field 'request'",
-    )
-    return asked, picture.getvalue() if form.filenames else None
+def _find(found_in: Collection, reading: Reading) -> Found:
+    searcher, query = context().searcher, reading.query
+    if reading.cursor is not None:
+        return searcher.next_page(found_in, reading.cursor, reading.want, query)
+    assert query is not None
+    return searcher.search(found_in, query, reading.want)
 
 
-def _max_bytes() -> int:
-    return request.max_content_length or backends().settings.max_request_bytes
-
-
-def _want(found_in: Collection, asked: SearchRequest) -> Want:
-    return Want(
-        limit=check_limit(asked.limit, backends().settings.max_limit),
-        condition=filters.parse(asked.filter, found_in.fields),
-        min_score=asked.min_score,
-    )
-
-
-def _columns(found_in: Collection, fields: Sequence[str] | None) -> set[str] | None:
-    for name in fields or ():
-        if name not in found_in.fields:
-            detail, extra = unknown_field(name, found_in.fields)
-            raise BadQuery(detail, code="query_unknown_field", extra=extra)
-    return None if fields is None else set(fields)
-
-
-def _find(
-    found_in: Collection, query: Query | None, picture: bytes | None, want: Want
-) -> Found:
-    given = {} if query is None else query.model_dump(exclude_none=True)
-    if picture is not None:
-        given["an uploaded picture"] = picture
-    if len(given) != 1:
-        got = " and ".join(sorted(given)) or "none"
-        raise BadQuery(f"A search has exactly one query: {KINDS}; got {got}.")
-    kind, value = given.popitem()
-    searcher = context().searcher
-    if kind == "vector":
-        return searcher.by_vector(found_in, value, want)
-    if kind == "id":
-        return searcher.by_id(found_in, check_image_id(value), want)
-    data = value if isinstance(value, bytes) else decode_base64(value)
-    return searcher.by_image(found_in, data, want)
-
-
-def _answer(
-    found_in: Collection, found: Found, columns: set[str] | None
-) -> SearchAnswer:
-    matches = [
-        Match(
-            id=match.id,
-            score=match.score,
-            metadata=_only(match.image.metadata, columns),
-            image_url=f"{address}/original",
-            thumbnail_url=f"{address}/thumbnail",
-        )
-        for match in found.matches
-        for address in [addresses.image(found_in.name, match.id)]
+def _answer_all(
+    found_in: Collection, readings: list[Reading | BadInput]
+) -> BatchAnswers:
+    searches = [
+        (one.query, one.want)
+        for one in readings
+        if isinstance(one, Reading) and one.query is not None
     ]
-    spent = found.timing
-    took = Took(
+    found = iter(context().searcher.search_all(found_in, searches))
+    answers, spent = [], Timing()
+    for reading in readings:
+        result = reading if isinstance(reading, BadInput) else next(found)
+        if isinstance(result, Found) and isinstance(reading, Reading):
+            answer = _answer(found_in, reading, result)
+            answers.append(BatchAnswer(answer=answer, error=None))
+            both = spent.search + result.timing.search
+            spent = Timing(result.timing.decode, result.timing.embed, both)
+        elif isinstance(result, LookalikeError):
+            problem = Problem.model_validate(document_of(result))
+            answers.append(BatchAnswer(answer=None, error=problem))
+    return BatchAnswers(answers=answers, took_ms=_took(spent))
+
+
+# --- what is told --------------------------------------------------------------------
+
+
+def _answer(found_in: Collection, reading: Reading, found: Found) -> SearchAnswer:
+    counted = None
+    if reading.facets:
+        counted = facets.counted(found_in, reading.facets, reading.want.condition)
+    explain_url = f"{addresses.collection(found_in.name)}/search/explain"
+    return SearchAnswer(
+        matches=[_match(found_in, reading, match) for match in found.matches],
+        complete=found.complete,
+        incomplete_because=found.because,
+        next_cursor=found.next_cursor,
+        facets=None if counted is None else counted.facets,
+        explain_url=explain_url if reading.want.explain else None,
+        backbone=found_in.backbone,
+        took_ms=_took(found.timing),
+    )
+
+
+def _match(found_in: Collection, reading: Reading, match: FoundMatch) -> Match:
+    address = addresses.image(found_in.name, match.id)
+    group_by, known = reading.want.group_by, match.relevance
+    return Match(
+        id=match.id,
+        score=match.score,
+        relevance=None if known is None else Relevance(**vars(known)),
+        metadata=_only(match.image.metadata, reading.columns),
+        group=None if group_by is None else match.image.metadata.get(group_by),
+        duplicates=list(match.duplicates),
+        parts=None if match.parts is None else _parts(match),
+        image_url=f"{address}/original",
+        thumbnail_url=f"{address}/thumbnail",
+    )
+
+
+def _parts(match: FoundMatch) -> Parts:
+    each = [round(part, 6) for part in match.parts or ()]
+    return Parts(positive=each[: match.positives], negative=each[match.positives :])
+
+
+def _took(spent: Timing) -> Took:
+    return Took(
         decode=round(spent.decode, 3),
         embed=round(spent.embed, 3),
         search=round(spent.search, 3),
         total=round((time.perf_counter() - g.started) * 1000, 3),
     )
-    return SearchAnswer(
-        matches=matches,
-        complete=found.complete,
-        backbone=found_in.backbone,
-        took_ms=took,
-    )
 
 
-def _only(metadata: Metadata, columns: set[str] | None) -> Metadata:
+def _only(metadata: Metadata, columns: frozenset[str] | None) -> Metadata:
     if columns is None:
         return metadata
     return {name: value for name, value in metadata.items() if name in columns}

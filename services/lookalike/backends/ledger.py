@@ -15,8 +15,11 @@ from lookalike.backends import ledger_jobs as jobs
 from lookalike.backends import ledger_leases as leases
 from lookalike.backends import ledger_retries as retries
 from lookalike.backends.ledger_backlog import BacklogCounter
+from lookalike.backends.ledger_calibrations import SqlCalibrations
 from lookalike.backends.ledger_catalogue import SqlCatalogue, no_image
 from lookalike.backends.ledger_database import Database
+from lookalike.backends.ledger_duplicates import SqlDuplicates
+from lookalike.backends.ledger_facets import SqlFacets
 from lookalike.backends.ledger_idempotency import Keyed
 from lookalike.backends.ledger_recording import Recording
 from lookalike.backends.ledger_tables import collection as collections
@@ -48,7 +51,7 @@ from lookalike.interfaces import (
 )
 
 
-class SqlLedger(SqlCatalogue, SqlUpkeep):
+class SqlLedger(SqlCatalogue, SqlDuplicates, SqlFacets, SqlCalibrations, SqlUpkeep):
     """The record of what was accepted and what became of it (a ``Ledger``).
 
     Safe to use from several threads and processes. Not to be carried over a fork.

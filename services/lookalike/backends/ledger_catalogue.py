@@ -11,10 +11,14 @@ from lookalike.backends import ledger_ends as ends
 from lookalike.backends.ledger_database import Database
 from lookalike.backends.ledger_locks import seize_collection
 from lookalike.backends.ledger_tables import (
+    calibration as calibrations,
+)
+from lookalike.backends.ledger_tables import (
     collection as collections,
 )
 from lookalike.backends.ledger_tables import image as images
 from lookalike.backends.ledger_tables import is_present
+from lookalike.backends.ledger_tables import verdict as verdicts
 from lookalike.backends.ledger_values import (
     chunks,
     collection_row,
@@ -81,7 +85,8 @@ class SqlCatalogue:
         with self._database.writing(seconds=DELETE_SECONDS) as connection:
             seize_collection(connection, uid)
             ends.supersede_collection(connection, uid, self._database.now(connection))
-            connection.execute(delete(images).where(images.c.collection == uid))
+            for table in (images, verdicts, calibrations):
+                connection.execute(delete(table).where(table.c.collection == uid))
             connection.execute(delete(collections).where(collections.c.uid == uid))
 
     def image_counts(self, collection: Collection) -> dict[ImageState, int]:

@@ -204,6 +204,7 @@ def _to_work(connection: Connection, rows: Rows, heads: RowsByKey) -> list[Work]
             indexed_gen=heads[row.key].indexed_gen,
             digest=Digest(heads[row.key].digest),
             metadata=json.loads(heads[row.key].metadata),
+            born_gen=heads[row.key].born_gen,
         )
         for row in rows
         if row.collection in collections

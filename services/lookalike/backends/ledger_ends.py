@@ -15,7 +15,9 @@ from sqlalchemy import (
     update,
 )
 
+from lookalike.backends import ledger_claims as claims
 from lookalike.backends import ledger_jobs as jobs
+from lookalike.backends import ledger_originals as originals
 from lookalike.backends import ledger_repairs as repairs
 from lookalike.backends.ledger_locks import hold_collections, lock_images, lock_pending
 from lookalike.backends.ledger_tables import (
@@ -61,6 +63,16 @@ END_WORK = (
         retryable=bindparam("retryable"),
     )
 )
+INDEX_IMAGE = (
+    update(image)
+    .where(image.c.key == bindparam("its_key"))
+    .values(indexed_gen=image.c.gen, failed=None, signature=bindparam("signature"))
+)
+LINK_IMAGE = (
+    update(image)
+    .where(image.c.key == bindparam("its_key"))
+    .values(duplicate_of=bindparam("original"))
+)
 FAIL_IMAGE = (
     update(image)
     .where(image.c.key == bindparam("its_key"))
@@ -79,8 +91,12 @@ def finish(
     told = {result.work: result for result in results}
     known = _read(connection, told)
     hold_collections(connection, (row.collection for row in known))
-    heads = lock_images(connection, (row.key for row in known))
+    keys = {row.key for row in known} | originals.named(told.values())
+    heads = lock_images(connection, keys)
     rows = lock_pending(connection, told, *conditions)
+    again = {row.id for row in rows if originals.is_gone(told[row.id], heads)}
+    claims.release(connection, again, 0.0, now)
+    rows = [row for row in rows if row.id not in again]
     ends = {row.id: _true_end(told[row.id], is_overtaken(row, heads)) for row in rows}
     _end(connection, ends, now)
     doubted = _note(connection, rows, ends, heads)
@@ -195,6 +211,8 @@ def _note(
     Those were written with a stored vector that a late write may have covered.
     """
     indexed: set[str] = set()
+    seen: dict[str, bytes] = {}
+    linked: dict[str, str] = {}
     doubted: set[str] = set()
     broken: dict[str, str] = {}
     for row in rows:
@@ -205,13 +223,24 @@ def _note(
             broken[row.key] = storable(end.code or "failed")
         elif end.outcome is Outcome.DONE:
             is_doubtful = row.op == Operation.META and heads[row.key].doubtful
-            (doubted if is_doubtful else indexed).add(row.key)
+            if end.signature is not None:
+                seen[row.key] = end.signature
+            else:
+                (doubted if is_doubtful else indexed).add(row.key)
+            if (original := originals.link(end, heads)) is not None:
+                linked[row.key] = original
     for chunk in chunks(sorted(indexed)):
         connection.execute(
             update(image)
             .where(image.c.key.in_(chunk))
             .values(indexed_gen=image.c.gen, failed=None)
         )
+    if seen:
+        rows_seen = [{"its_key": k, "signature": seen[k]} for k in sorted(seen)]
+        connection.execute(INDEX_IMAGE, rows_seen)
+    if linked:
+        rows_linked = [{"its_key": k, "original": linked[k]} for k in sorted(linked)]
+        connection.execute(LINK_IMAGE, rows_linked)
     if broken:
         rows_broken = [{"its_key": k, "code": broken[k]} for k in sorted(broken)]
         connection.execute(FAIL_IMAGE, rows_broken)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import Connection, Delete, delete, exists, select
 
 from lookalike.backends.ledger_database import Database
-from lookalike.backends.ledger_locks import seize_collection
+from lookalike.backends.ledger_locks import known_keys, seize_collection
 from lookalike.backends.ledger_tables import (
     idempotency,
     image,
@@ -20,6 +20,7 @@ from lookalike.backends.ledger_tables import (
     is_gone,
     is_pending,
     job,
+    verdict,
     work,
 )
 
@@ -101,6 +102,10 @@ def _prune_tombstones(database: Database, before: float) -> Iterator[int]:
                 seize_collection(connection, uid)
                 gone = delete(image).where(image.c.key.in_(keys), *is_old)
                 removed = _removed(connection, gone)
+                gone_keys = sorted(set(keys) - known_keys(connection, keys))
+                either = verdict.c.a.in_(gone_keys) | verdict.c.b.in_(gone_keys)
+                mine = (verdict.c.collection == uid, either)
+                removed += _removed(connection, delete(verdict).where(*mine))
             yield removed
 
 

@@ -273,6 +273,10 @@ class Recording:
                     "updated_at": self.now,
                 }
             )
+            # UPDATE_IMAGE sets what the first of its rows names.
+            stays = lives and row.digest == latest[key].digest
+            rows[-1]["signature"] = row.signature if stays else None
+            rows[-1]["duplicate_of"] = row.duplicate_of if stays else None
         self.connection.execute(UPDATE_IMAGE, rows)
 
     def _record(

@@ -15,7 +15,7 @@ from lookalike.backends.ledger_locks import lock_images
 from lookalike.backends.ledger_tables import image, is_pending, work
 from lookalike.backends.ledger_values import Rows, RowsByKey, chunks, is_overtaken
 from lookalike.collections import Collection
-from lookalike.interfaces import Operation, WorkId
+from lookalike.interfaces import DUPLICATE, Operation, WorkId
 
 
 def repair(
@@ -42,8 +42,10 @@ def late_keys(rows: Rows, ended_before: Rows, heads: RowsByKey) -> set[str]:
     """Images whose newest state a late write may have covered."""
     late = {row.key for row in rows if row.claims and is_overtaken(row, heads)}
     for row in ended_before:
-        # Metadata are written with the vector that was stored a while ago.
-        if is_overtaken(row, heads) or row.op == Operation.META:
+        # Metadata are written with the vector that was stored a while ago; and another
+        # worker may have refused as a duplicate what this one has written.
+        is_old = is_overtaken(row, heads) or row.op == Operation.META
+        if is_old or heads[row.key].failed == DUPLICATE:
             late.add(row.key)
     return late & heads.keys()
 
@@ -80,8 +82,15 @@ def repair_late(
 
 
 def _broken(heads: RowsByKey, keys: Iterable[str]) -> set[str]:
-    """Those of the images that nothing can be written of, as it could not be made."""
-    return {key for key in keys if heads[key].want == "present" and heads[key].failed}
+    """Those of the images that nothing can be written of, as it could not be made.
+
+    What was refused as a duplicate is tried, and refused, again: that removes it.
+    """
+    return {
+        key
+        for key in keys
+        if heads[key].want == "present" and heads[key].failed not in (None, DUPLICATE)
+    }
 
 
 def _work(heads: RowsByKey, key: str, team: str) -> dict[str, object]:

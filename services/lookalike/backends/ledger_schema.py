@@ -46,8 +46,12 @@ def prepare(connection: Connection) -> None:
     if found is None:
         row = {"id": 1, "version": tables.SCHEMA}
         connection.execute(insert(tables.schema).values(row))
-    elif found == 1:
-        _from_1_to_2(connection)
+    elif found in (1, 2):
+        if found == 1:
+            _from_1_to_2(connection)
+        _from_2_to_3(connection)
+        _create_indexes(connection)
+        connection.execute(update(tables.schema).values(version=tables.SCHEMA))
     elif found != tables.SCHEMA:
         raise Misconfigured(
             f"The ledger's database has schema {found}; this version of Lookalike "
@@ -62,10 +66,21 @@ def _from_1_to_2(connection: Connection) -> None:
     _add_column(connection, tables.work.c.ended_at)
     connection.execute(text(TEAM_OF_WORK))
     connection.execute(text("DROP INDEX work_due"))  # it was without the team
+
+
+def _from_2_to_3(connection: Connection) -> None:
+    """Collections have options, and images know whom they look like."""
+    _add_column(connection, tables.collection.c.options)
+    _add_column(connection, tables.image.c.signature)
+    _add_column(connection, tables.image.c.duplicate_of)
+    # It was without the collection.
+    connection.execute(text("DROP INDEX IF EXISTS image_digest"))
+
+
+def _create_indexes(connection: Connection) -> None:
     for table in tables.metadata.tables.values():
         for index in table.indexes:
             index.create(connection, checkfirst=True)
-    connection.execute(update(tables.schema).values(version=2))
 
 
 def _add_column(connection: Connection, column: Column[object]) -> None:

@@ -23,7 +23,7 @@ def read_states(
     query = select(image, pending.scalar_subquery().label("pending")).where(
         image.c.key > (after or "")
     )
-    if connection.dialect.name == "sqlite" and _is_large(connection, collection):
+    if connection.dialect.name == "sqlite" and is_large(connection, collection):
         # Keys are walked in order, whosever they are: SQLite would sort all of the
         # collection's own for each page instead. The plus keeps it from that.
         query = query.where(literal_column("+image.collection") == collection.uid)
@@ -33,7 +33,8 @@ def read_states(
     return [_to_state(row) for row in rows]
 
 
-def _is_large(connection: Connection, collection: Collection) -> bool:
+def is_large(connection: Connection, collection: Collection) -> bool:
+    """Whether a collection has so many images that they are not sorted each time."""
     some = select(image.c.image_id).where(image.c.collection == collection.uid)
     counted = some.limit(SORTED_IMAGES + 1).subquery()
     count = connection.scalar(select(func.count()).select_from(counted))

@@ -18,6 +18,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Sequence,
     SmallInteger,
@@ -31,7 +32,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA = 2  # raised whenever a table changes; ledger_schema brings older ones up
+SCHEMA = 3  # raised whenever a table changes; ledger_schema brings older ones up
 MAX_ATTEMPTS = 5
 SUSPECT_ATTEMPTS = 2  # after so many tries that no one answered, work is tried alone
 
@@ -44,6 +45,7 @@ _key = String(32).with_variant(String(32, collation="C"), "postgresql")
 _serial = BigInteger().with_variant(Integer(), "sqlite")
 _zero = text("0")
 _empty = text("''")
+_no_options = text("'{}'")
 
 # The order of operations on images: PostgreSQL has sequences, SQLite one row.
 generations = Sequence("generation", metadata=metadata)
@@ -69,6 +71,7 @@ collection = Table(
     Column("dimension", Integer, nullable=False),
     Column("metric", _text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("options", _text, nullable=False, server_default=_no_options),  # JSON
     UniqueConstraint("team", "name", name="collection_name"),
 )
 
@@ -93,6 +96,8 @@ image = Table(
     Column("metadata", _text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
+    Column("signature", LargeBinary),  # of its picture; null: not known
+    Column("duplicate_of", _key),  # who was there before, if it was linked
     UniqueConstraint("collection", "image_id", name="image_id"),
     CheckConstraint("want IN ('present', 'absent')", name="image_want"),
 )
@@ -158,6 +163,33 @@ idempotency = Table(
     Index("idempotency_age", "created_at"),
 )
 
+# What someone found out about two images that look alike, of which a is the lesser key.
+# It is about the pictures: it holds as long as both images have these.
+verdict = Table(
+    "verdict",
+    metadata,
+    Column("collection", _text, ForeignKey("collection.uid"), primary_key=True),
+    Column("a", _key, primary_key=True),
+    Column("b", _key, primary_key=True),
+    Column("a_digest", _text, nullable=False),
+    Column("b_digest", _text, nullable=False),
+    Column("verdict", _text, nullable=False),  # duplicate | not_duplicate
+    Column("created_at", Double, nullable=False),
+    Index("verdict_b", "collection", "b"),
+    CheckConstraint("a < b", name="verdict_order"),
+    CheckConstraint("verdict IN ('duplicate', 'not_duplicate')", name="verdict_kind"),
+)
+
+# What the scores of a collection mean, as it was last found out.
+calibration = Table(
+    "calibration",
+    metadata,
+    Column("collection", _text, ForeignKey("collection.uid"), primary_key=True),
+    Column("fingerprint", _text, nullable=False),  # of the backbone
+    Column("made_at", Double, nullable=False),
+    Column("text", _text, nullable=False),  # JSON
+)
+
 # What one process at a time does, or what is done once in a while.
 lease = Table(
     "lease",
@@ -189,7 +221,7 @@ _index("job_open", job.c.touched_at, where=is_open)
 _index("job_finished", job.c.finished_at, where=is_finished)
 _index("job_unfinished", job.c.team, where=is_unfinished)
 _index("image_gone", image.c.updated_at, where=is_gone)
-_index("image_digest", image.c.digest, where=is_present)
+_index("image_digest", image.c.digest, image.c.collection, where=is_present)
 _index("work_due", work.c.team, work.c.hinted_at, work.c.id, where=is_pending)
 _index("work_key", work.c.key, where=is_pending)
 _index("work_spent", work.c.lease_until, where=is_pending & is_spent)

@@ -7,14 +7,17 @@ from collections import namedtuple
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from sqlalchemy import Row, Table
 
 from lookalike.collections import (
     Collection,
     CollectionUid,
+    DuplicatePolicy,
     FieldType,
+    IndexKind,
+    IndexSpec,
     Metadata,
     Metric,
     Team,
@@ -33,6 +36,13 @@ from lookalike.interfaces import (
 T = TypeVar("T")
 Rows = list[Row[Any]]
 RowsByKey = dict[str, Row[Any]]
+
+
+class _Options(TypedDict):
+    index: IndexSpec
+    duplicates: DuplicatePolicy
+
+
 CHUNK = 500  # values in one IN list; SQLite and PostgreSQL both limit parameters
 MAX_DETAIL = 2_000  # characters kept of an error's sentence
 
@@ -90,6 +100,7 @@ def collection_row(collection: Collection) -> dict[str, object]:
         "dimension": collection.dimension,
         "metric": collection.metric.value,
         "created_at": collection.created_at.timestamp(),
+        "options": _options_text(collection),
     }
 
 
@@ -105,7 +116,34 @@ def to_collection(row: Row[Any]) -> Collection:
         dimension=row.dimension,
         metric=Metric(row.metric),
         created_at=moment(row.created_at),
+        **_options(row.options),
     )
+
+
+def _options_text(collection: Collection) -> str:
+    """What a collection has chosen, as JSON text; what it has not is left out."""
+    options: dict[str, object] = {}
+    if collection.index.kind is not None:
+        options["index"] = {
+            "type": collection.index.kind.value,
+            "params": dict(collection.index.params),
+        }
+    if collection.duplicates is not DuplicatePolicy.KEEP:
+        options["duplicates"] = {"policy": collection.duplicates.value}
+    return json.dumps(options, sort_keys=True, separators=(",", ":"))
+
+
+def _options(text: str) -> _Options:
+    options = json.loads(text)
+    index = options.get("index", {})
+    duplicates = options.get("duplicates", {})
+    return {
+        "index": IndexSpec(
+            IndexKind(index["type"]) if "type" in index else None,
+            index.get("params", {}),
+        ),
+        "duplicates": DuplicatePolicy(duplicates.get("policy", "keep")),
+    }
 
 
 def image_state(row: Row[Any]) -> ImageState:
@@ -136,6 +174,9 @@ def to_image(row: Row[Any]) -> Image:
         gen=row.gen,
         created_at=moment(row.created_at),
         updated_at=moment(row.updated_at),
+        signature=row.signature,
+        born_gen=row.born_gen,
+        duplicate_of=None if row.duplicate_of is None else ImageKey(row.duplicate_of),
     )
 
 

@@ -11,6 +11,8 @@ from pymilvus import DataType, MilvusClient
 
 from lookalike.backends.milvus_filter import (
     KEY,
+    latitude_field,
+    longitude_field,
     presence_field,
     stored,
     value_field,
@@ -24,11 +26,12 @@ from lookalike.collections import (
     MetadataValue,
 )
 from lookalike.errors import BadEmbedding
+from lookalike.geo import LATITUDE, LONGITUDE, on_circle
 from lookalike.interfaces import IndexRow, Vectors
+from lookalike.metrics import prepare
 
 GEN = "gen"
 VECTOR = "vector"
-METRIC = "IP"  # of unit vectors: the cosine, and cheaper than asking for it
 
 _DEFAULTS: dict[FieldType, MetadataValue] = {
     FieldType.STRING: "",
@@ -37,6 +40,7 @@ _DEFAULTS: dict[FieldType, MetadataValue] = {
     FieldType.BOOL: False,
     FieldType.DATETIME: 0,
     FieldType.STRINGS: [],
+    FieldType.GEO: {LATITUDE: 0.0, LONGITUDE: 0.0},
 }
 
 
@@ -52,7 +56,8 @@ def schema(fields: Fields, dimension: int) -> Any:
     made.add_field(GEN, DataType.INT64)
     made.add_field(VECTOR, DataType.FLOAT_VECTOR, dim=dimension)
     for name, kind in fields.items():
-        made.add_field(value_field(name), **_field(kind))
+        for column in _columns(name, kind, _DEFAULTS[kind]):
+            made.add_field(column, **_field(kind))
         made.add_field(presence_field(name), DataType.BOOL)
     return made
 
@@ -63,7 +68,7 @@ def _field(kind: FieldType) -> dict[str, Any]:
             return {"datatype": DataType.VARCHAR, "max_length": MAX_STRING_BYTES}
         case FieldType.INT | FieldType.DATETIME:
             return {"datatype": DataType.INT64}
-        case FieldType.FLOAT:
+        case FieldType.FLOAT | FieldType.GEO:
             return {"datatype": DataType.DOUBLE}
         case FieldType.BOOL:
             return {"datatype": DataType.BOOL}
@@ -76,33 +81,6 @@ def _field(kind: FieldType) -> dict[str, Any]:
             }
 
 
-def index_params(*, is_lite: bool) -> Any:
-    """How the vectors are indexed.
-
-    On Milvus Lite one inverted list, scanned whole: exact whatever the filter keeps,
-    as fast as its HNSW (whose cost is the row loop around it) and much cheaper to
-    build, while HNSW found 4 of 10 when a filter kept 1 %.
-    """
-    made = MilvusClient.prepare_index_params()
-    if is_lite:
-        # Said twice: pymilvus sends these flat, and Lite reads only what is below
-        # "params".
-        made.add_index(
-            VECTOR,
-            index_type="IVF_FLAT",
-            metric_type=METRIC,
-            params={"nlist": 1, "params": {"nlist": 1}},
-        )
-    else:
-        made.add_index(
-            VECTOR,
-            index_type="HNSW",
-            metric_type=METRIC,
-            params={"M": 16, "efConstruction": 200},
-        )
-    return made
-
-
 def engine_rows(collection: Collection, rows: Sequence[IndexRow]) -> list[Any]:
     """Rows as Milvus takes them.
 
@@ -111,7 +89,7 @@ def engine_rows(collection: Collection, rows: Sequence[IndexRow]) -> list[Any]:
     """
     if not rows:
         return []
-    vectors = unit([row.vector for row in rows], collection.dimension)
+    vectors = prepared([row.vector for row in rows], collection)
     return [
         {KEY: row.key, GEN: row.gen, VECTOR: vector, **_metadata(collection, row)}
         for row, vector in zip(rows, vectors, strict=True)
@@ -123,21 +101,31 @@ def _metadata(collection: Collection, row: IndexRow) -> dict[str, MetadataValue]
     for name, kind in collection.fields.items():
         made[presence_field(name)] = name in row.metadata
         value = row.metadata.get(name, _DEFAULTS[kind])
-        made[value_field(name)] = stored(kind, value)
+        made.update(_columns(name, kind, value))
     return made
 
 
-def unit(vectors: Sequence[npt.NDArray[np.float32]], dimension: int) -> Vectors:
-    """Vectors scaled to length one, so that a dot product is the cosine.
+def _columns(
+    name: str, kind: FieldType, value: MetadataValue
+) -> dict[str, MetadataValue]:
+    """The value of a declared field in each column that holds it."""
+    if isinstance(value, dict):
+        return {
+            latitude_field(name): stored(kind, value[LATITUDE]),
+            longitude_field(name): stored(kind, on_circle(value[LONGITUDE])),
+        }
+    return {value_field(name): stored(kind, value)}
+
+
+def prepared(
+    vectors: Sequence[npt.NDArray[np.float32]], collection: Collection
+) -> Vectors:
+    """Vectors as the collection's metric compares them: float32 ``[N, D]``.
 
     Raises:
-        BadEmbedding: a wrong number of dimensions, NaN, infinity or a zero vector.
+        BadEmbedding: a wrong number of dimensions, or what the metric cannot compare.
     """
+    dimension = collection.dimension
     if any(np.shape(vector) != (dimension,) for vector in vectors):
         raise BadEmbedding(f"A vector of this collection has {dimension} numbers.")
-    stacked = np.asarray(vectors, dtype=np.float64)
-    lengths = np.linalg.norm(stacked, axis=1, keepdims=True)
-    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
-        raise BadEmbedding("A vector is finite and not zero.")
-    scaled: Vectors = (stacked / lengths).astype(np.float32)
-    return scaled
+    return prepare(vectors, collection.metric)

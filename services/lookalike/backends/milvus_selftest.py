@@ -12,11 +12,11 @@ import numpy as np
 
 from lookalike.backends.milvus_connection import Connection, translated
 from lookalike.backends.milvus_filter import compile_filter
+from lookalike.backends.milvus_kinds import arrangement, index_params
 from lookalike.backends.milvus_rows import (
     GEN,
     engine_name,
     engine_rows,
-    index_params,
     schema,
 )
 from lookalike.collections import (
@@ -82,10 +82,11 @@ class _Scratch:
         self.name = engine_name(self.collection)
 
     def create(self) -> None:
+        arranged = arrangement(self.collection, is_lite=self.connection.is_lite)
         self.client.create_collection(
             self.name,
             schema=schema(self.collection.fields, self.collection.dimension),
-            index_params=index_params(is_lite=self.connection.is_lite),
+            index_params=index_params(arranged, self.collection.metric),
             timeout=self.timeout,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ import onnxruntime
 
 from lookalike.backbones import Backbone
 from lookalike.backbones.choice import Choice, Wanted, choose
-from lookalike.backends.vectors import check_pixels, checked
+from lookalike.backends.vectors import (
+    check_pixels,
+    checked,
+    checked_maps,
+    no_feature_maps,
+)
 from lookalike.errors import EmbedderUnavailable, Misconfigured
 from lookalike.images import Geometry
-from lookalike.interfaces import Pixels, Vectors
+from lookalike.interfaces import Maps, Pixels, Vectors
 
 # Images in one run. Measured per core on the bundled ResNet-18: 271 img/s one by
 # one, 474 in eights, 533 in sixteens, 549 in thirty-twos. Memory grows with it.
@@ -78,23 +84,49 @@ class OnnxEmbedder:
             return np.empty((0, self.dimension), np.float32)
         session = self._session(self._threads if len(pixels) == 1 else 1)
         parts = [
-            self._run(session, pixels[start : start + BATCH])
-            for start in range(0, len(pixels), BATCH)
+            checked(_run(session, "embedding", some), len(some), self.dimension)
+            for some in _batches(pixels)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def _run(self, session: Any, pixels: Pixels) -> Vectors:
-        try:
-            (answer,) = session.run(["embedding"], {"images": pixels})
-        except Exception as error:  # ONNX Runtime's errors share no class of their own
-            raise EmbedderUnavailable(f"ONNX Runtime failed: {error}") from error
-        return checked(answer, len(pixels), self.dimension)
+    def feature_maps(self, pixels: Pixels) -> Maps:
+        """What the network sees, and where, in N squares of pixels.
+
+        Raises:
+            EmbedderUnavailable: ONNX Runtime failed.
+            BadEmbedding: the network answered with a wrong shape, or NaN.
+            BadQuery: code ``explain_unsupported``: it has no feature map.
+        """
+        check_pixels(pixels, self.geometry.side)
+        session = self._session(self._threads)  # someone waits
+        if "feature_map" not in {output.name for output in session.get_outputs()}:
+            raise no_feature_maps(self.backbone.name)
+        return np.concatenate(
+            [
+                checked_maps(_run(session, "feature_map", some), len(some))
+                for some in _batches(pixels)
+            ]
+        )
 
     def _session(self, threads: int) -> Any:
         with self._lock:
             if threads not in self._sessions:
                 self._sessions[threads] = _open(self.backbone, self.choice, threads)
             return self._sessions[threads]
+
+
+def _batches(pixels: Pixels) -> Iterator[Pixels]:
+    """The same squares, as many at once as run well."""
+    for start in range(0, len(pixels), BATCH):
+        yield pixels[start : start + BATCH]
+
+
+def _run(session: Any, output: str, pixels: Pixels) -> Any:
+    try:
+        (answer,) = session.run([output], {"images": pixels})
+    except Exception as error:  # ONNX Runtime's errors share no class of their own
+        raise EmbedderUnavailable(f"ONNX Runtime failed: {error}") from error
+    return answer
 
 
 def _open(backbone: Backbone, choice: Choice, threads: int) -> Any:

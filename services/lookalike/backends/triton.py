@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import tritonclient.grpc as triton
@@ -18,10 +18,15 @@ from tritonclient.utils import InferenceServerException
 from lookalike.backbones import Backbone
 from lookalike.backends.breaker import Breaker
 from lookalike.backends.triton_failures import Failure, error_of, kind_of
-from lookalike.backends.vectors import check_pixels, checked
+from lookalike.backends.vectors import (
+    check_pixels,
+    checked,
+    checked_maps,
+    no_feature_maps,
+)
 from lookalike.errors import EmbedderUnavailable, Misconfigured
 from lookalike.images import Geometry
-from lookalike.interfaces import Pixels, Vectors
+from lookalike.interfaces import Maps, Pixels, Vectors
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +105,7 @@ class TritonEmbedder:
         self._client: Any = None
         self._process = 0
         self._batch = 0  # the most pictures in a call; 0 until the model was checked
+        self._has_maps = False
         self._reload_at = 0.0
 
     @property
@@ -129,14 +135,31 @@ class TritonEmbedder:
         check_pixels(pixels, self.geometry.side)
         if len(pixels) == 0:
             return np.empty((0, self.dimension), np.float32)
-        size = self._batch if self._process == os.getpid() else 0
-        size = size or self.check()
+        size = self._call_size()
         priority = PRIORITY_SEARCH if len(pixels) == 1 else PRIORITY_INGEST
         parts = [
             self._embed(pixels[start : start + size], priority)
             for start in range(0, len(pixels), size)
         ]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def feature_maps(self, pixels: Pixels) -> Maps:
+        """What the network sees, and where, in N squares of pixels.
+
+        Raises:
+            EmbedderUnavailable, BadEmbedding, Misconfigured: as with ``embed``.
+            BadQuery: code ``explain_unsupported``: the model has no feature map.
+        """
+        check_pixels(pixels, self.geometry.side)
+        size = self._call_size()
+        if not self._has_maps:
+            raise no_feature_maps(self.backbone.name)
+        parts = []
+        for start in range(0, len(pixels), size):
+            some = pixels[start : start + size]
+            answer = self._infer("feature_map", some, PRIORITY_SEARCH)
+            parts.append(checked_maps(answer, len(some)))
+        return np.concatenate(parts)
 
     def check(self) -> int:
         """The most pictures in one call, once the model is known to be the right one.
@@ -161,6 +184,8 @@ class TritonEmbedder:
                 extra={"expected": self.fingerprint, "runs": found},
             )
         self._batch = answer.config.max_batch_size or 1
+        outputs = {output.name for output in answer.config.output}
+        self._has_maps = "feature_map" in outputs
         return self._batch
 
     def reload(self) -> None:
@@ -186,7 +211,17 @@ class TritonEmbedder:
             if client is not None and self._process == os.getpid():
                 client.close()
 
+    def _call_size(self) -> int:
+        """The most pictures in one call; the model is checked if it was not yet."""
+        size = self._batch if self._process == os.getpid() else 0
+        return size or self.check()
+
     def _embed(self, pixels: Pixels, priority: int) -> Vectors:
+        answer = self._infer("embedding", pixels, priority)
+        return checked(answer, len(pixels), self.dimension)
+
+    def _infer(self, output: str, pixels: Pixels, priority: int) -> object:
+        """One output of the model for one batch."""
         images = triton.InferInput("images", list(pixels.shape), "UINT8")
         images.set_data_from_numpy(pixels)
         started = time.perf_counter()
@@ -194,7 +229,7 @@ class TritonEmbedder:
             lambda client: client.infer(
                 self._model,
                 [images],
-                outputs=[triton.InferRequestedOutput("embedding")],
+                outputs=[triton.InferRequestedOutput(output)],
                 priority=priority,
                 timeout=int(self._timeout * 1e6),  # in the queue, in microseconds
                 client_timeout=self._timeout,
@@ -203,7 +238,7 @@ class TritonEmbedder:
         with self._lock:
             self.counters.images += len(pixels)
             self.counters.seconds += time.perf_counter() - started
-        return checked(result.as_numpy("embedding"), len(pixels), self.dimension)
+        return cast(object, result.as_numpy(output))
 
     def _call(self, ask: Callable[[Any], Answer]) -> Answer:
         if not self._breaker.allows():

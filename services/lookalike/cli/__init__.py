@@ -18,9 +18,12 @@ COMMANDS = {
     "worker": "lookalike.cli.processes:worker",
     "ingest": "lookalike.cli.ingest:ingest",
     "search": "lookalike.cli.search:search",
+    "duplicates": "lookalike.cli.duplicates:duplicates",
     "jobs": "lookalike.cli.jobs:jobs",
     "backbone": "lookalike.cli.backbone:backbone",
     "verify": "lookalike.cli.verify:verify",
+    "evaluate": "lookalike.cli.evaluate:evaluate",
+    "index": "lookalike.cli.index:index",
     "doctor": "lookalike.cli.doctor:doctor",
 }
 

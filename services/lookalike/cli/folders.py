@@ -257,6 +257,8 @@ def _kind(name: str, value: object) -> FieldType:
             return FieldType.DATETIME if _is_moment(value) else FieldType.STRING
         case list() if all(isinstance(entry, str) for entry in value):
             return FieldType.STRINGS
+        case {"lat": int() | float(), "lon": int() | float()}:
+            return FieldType.GEO
     raise BadMetadata(f"Field {name!r}: {shorten(value)} fits no type of field.")
 
 

@@ -4,16 +4,30 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lookalike.answers import Answer, Example, Facet, Query, SearchOptions
 from lookalike.cli.ingest import url_option
-from lookalike.client import Answer, Client, SearchOptions
+from lookalike.client import Client
 from lookalike.errors import BadQuery
+
+STORED = "id:"  # before the id of a stored image
+PAGE = 1_000  # matches asked for at once
+REASONS = {
+    "collection": "there are no more images",
+    "filter": "no more satisfy the filter",
+    "groups": "there are no more groups",
+    "min_score": "all others score lower",
+    "depth": "too much had to be left out",
+}
 
 
 def only_collection(client: Client) -> str:
@@ -92,13 +106,35 @@ def show_answer(console: Console, answer: Answer) -> None:
         console.print(results_table(answer, console.width))
     else:
         console.print("No match.")
-    note = "" if answer.complete else " (fewer than asked for)"
+    for name, facet in answer.facets.items():
+        console.print()
+        console.print(facets_table(name, facet))
+    note = "" if answer.complete else f" (fewer than asked for{_why(answer)})"
     console.print(
         f"{len(answer.matches)} matches{note}; {timings(answer)}",
         style="dim",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def facets_table(name: str, facet: Facet) -> Table:
+    """How many images have which value of a field."""
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column(name, overflow="fold")
+    grid.add_column("images", justify="right")
+    for value, count in facet.values:
+        grid.add_row(_cell(value), str(count))
+    more = facet.distinct - len(facet.values)
+    if more > 0:
+        grid.add_row(Text(f"{more} more", style="dim"), "")
+    if facet.missing:
+        grid.add_row(Text("none", style="dim"), str(facet.missing))
+    return grid
+
+
+def _why(answer: Answer) -> str:
+    return f": {REASONS[answer.because]}" if answer.because in REASONS else ""
 
 
 def read_filter(text: str | None) -> object:
@@ -137,6 +173,53 @@ def read_image(path: str) -> bytes:
         ) from error
 
 
+def example(text: str, crop: Sequence[float] | None = None) -> Example:
+    """The example of an option: ``id:NAME`` is a stored image, all else a file.
+
+    Raises:
+        BadQuery: the file cannot be read.
+    """
+    if text.startswith(STORED):
+        return Example(id=text.removeprefix(STORED), crop=crop)
+    return Example(image=read_image(text), crop=crop)
+
+
+def read_crop(text: str | None) -> list[float] | None:
+    """The four numbers of an option.
+
+    Raises:
+        BadQuery: they are no numbers.
+    """
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise BadQuery(
+            f"--crop is x0,y0,x1,y1 as fractions of the picture, such as "
+            f"0.25,0,0.75,0.5; got {text[:40]!r}.",
+            code="crop_invalid",
+        ) from None
+
+
+def search_up_to(
+    client: Client, collection: str, query: Query, options: SearchOptions, limit: int
+) -> Answer:
+    """As many matches as wanted, from as many pages as that takes.
+
+    Raises:
+        BadInput: what the server refused.
+    """
+    first = replace(options, limit=min(limit, PAGE) if limit > 0 else limit)
+    answer = client.search(collection, query, first)
+    while answer.next_cursor is not None and len(answer.matches) < limit:
+        left = min(limit - len(answer.matches), PAGE)
+        later = replace(options, limit=left, facets=())
+        page = client.search(collection, None, later, answer.next_cursor)
+        answer = answer.followed_by(page)
+    return answer
+
+
 @click.command()
 @click.argument("image")
 @click.option("--collection", "-c", help="Where to look. [default: the only one]")
@@ -146,29 +229,66 @@ def read_image(path: str) -> bytes:
 )
 @click.option("--min-score", type=float, help="Least similarity, -1 to 1.")
 @click.option("--id", "by_id", is_flag=True, help="IMAGE is the id of a stored image.")
+@click.option(
+    "--also", multiple=True, metavar="IMAGE", help="Another one to look for; repeat it."
+)
+@click.option(
+    "--not", "avoid", multiple=True, metavar="IMAGE", help="One to avoid; repeat it."
+)
+@click.option("--crop", metavar="X0,Y0,X1,Y1", help="The part of IMAGE that counts.")
+@click.option("--group-by", metavar="FIELD", help="Show each of its values once.")
+@click.option("--diversity", type=float, default=0.0, help="0 to 1: unlike each other.")
+@click.option("--collapse", is_flag=True, help="Show near duplicates as one.")
+@click.option(
+    "--facet", "facets", multiple=True, metavar="FIELD", help="Count its values."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the server's answer.")
 @url_option
 def search(
     image: str,
     collection: str | None,
-    condition: str | None,
-    limit: int,
-    min_score: float | None,
     by_id: bool,
+    also: Sequence[str],
+    avoid: Sequence[str],
+    crop: str | None,
     as_json: bool,
     url: str,
+    **rest: Any,
 ) -> None:
-    """Find what looks like the picture in the file IMAGE ("-": standard input)."""
-    options = SearchOptions(read_filter(condition), limit, min_score)
+    """Find what looks like the picture in the file IMAGE ("-": standard input).
+
+    With --also and --not an image is a file, or id:NAME for a stored image.
+    """
+    options = _options(**rest)
     with Client(url) as client:
-        if by_id:
-            name = collection or only_collection(client)
-            answer = client.search_by_id(name, image, options)
-        else:
-            data = read_image(image)
-            name = collection or only_collection(client)
-            answer = client.search_by_image(name, data, options)
+        first = STORED + image if by_id else image
+        query = Query(
+            [example(first, read_crop(crop)), *map(example, also)],
+            [example(one) for one in avoid],
+        )
+        name = collection or only_collection(client)
+        answer = search_up_to(client, name, query, options, options.limit)
     if as_json:
         click.echo(json.dumps(answer.document, ensure_ascii=False, indent=2))
     else:
         show_answer(Console(), answer)
+
+
+def _options(
+    condition: str | None,
+    limit: int,
+    min_score: float | None,
+    group_by: str | None,
+    diversity: float,
+    collapse: bool,
+    facets: Sequence[str],
+) -> SearchOptions:
+    return SearchOptions(
+        read_filter(condition),
+        limit,
+        min_score,
+        group_by=group_by,
+        diversity=diversity,
+        collapse_duplicates=collapse,
+        facets=facets,
+    )

@@ -11,9 +11,10 @@ from pathlib import Path
 from PIL import Image, ImageOps
 from rich.console import Console
 
+from lookalike.answers import Answer, SearchOptions
 from lookalike.cli.search import show_answer
 from lookalike.cli.uploads import Report
-from lookalike.client import Answer, Client, SearchOptions
+from lookalike.client import Client
 from lookalike.interfaces import ImageId
 
 ASKED = 10  # matches of each search
