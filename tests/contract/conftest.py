@@ -1,4 +1,4 @@
-"""What the contract of the ledger is held against."""
+"""What the contracts of the ledger and of the index are held against."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from fakes import MemoryIndex
 from ledgers import DATABASES, a_collection, new_database, opened
 from lookalike.backends.ledger import SqlLedger
+from lookalike.backends.milvus import MilvusIndex
 from lookalike.collections import Collection
+from lookalike.interfaces import VectorIndex
+from servers.milvus import ServerMissing, milvus_server
 
 
 @pytest.fixture(params=DATABASES)
@@ -38,3 +42,38 @@ def shop(ledger: SqlLedger) -> Collection:
     collection = a_collection()
     ledger.create_collection(collection)
     return collection
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of a Milvus server."""
+    try:
+        with milvus_server() as uri:
+            yield uri
+    except ServerMissing as reason:
+        pytest.skip(f"no Milvus server: {reason}")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        "memory",
+        "lite",
+        pytest.param("server", marks=pytest.mark.milvus_server),
+    ],
+)
+def index(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[VectorIndex]:
+    """The fake and each real index; what was written before a read is seen by it."""
+    made: VectorIndex
+    match request.param:
+        case "memory":
+            made = MemoryIndex()
+        case "lite":
+            made = MilvusIndex(str(tmp_path_factory.mktemp("lite") / "milvus.db"))
+        case _:
+            uri = request.getfixturevalue("server")
+            made = MilvusIndex(uri, consistency="Strong")
+    yield made
+    made.close()

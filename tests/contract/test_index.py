@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from fakes import MemoryIndex
 from lookalike.backends.milvus import MilvusIndex
 from lookalike.backends.milvus_guard import Timeouts
 from lookalike.collections import (
@@ -31,43 +30,9 @@ from lookalike.errors import BadEmbedding, IndexUnavailable, Misconfigured
 from lookalike.filters import Filter, parse
 from lookalike.interfaces import ImageKey, IndexRow, VectorIndex
 from random_filters import FIELDS
-from servers.milvus import ServerMissing, milvus_server
 
 DIMENSION = 32
 Matrix = npt.NDArray[np.float32]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    try:
-        with milvus_server() as uri:
-            yield uri
-    except ServerMissing as reason:
-        pytest.skip(f"no Milvus server: {reason}")
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        "memory",
-        "lite",
-        pytest.param("server", marks=pytest.mark.milvus_server),
-    ],
-)
-def index(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[VectorIndex]:
-    made: VectorIndex
-    match request.param:
-        case "memory":
-            made = MemoryIndex()
-        case "lite":
-            made = MilvusIndex(str(tmp_path_factory.mktemp("lite") / "milvus.db"))
-        case _:
-            uri = request.getfixturevalue("server")
-            made = MilvusIndex(uri, consistency="Strong")
-    yield made
-    made.close()
 
 
 @pytest.fixture

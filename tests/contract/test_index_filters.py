@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fakes import MemoryIndex
 from hostile_filters import hostile_filter
 from lookalike.backends.milvus import MilvusIndex
 from lookalike.collections import (
@@ -36,46 +35,13 @@ from lookalike.filters import Filter, is_exact, matches, parse
 from lookalike.interfaces import ImageKey, IndexRow, VectorIndex, Vectors
 from plain_filters import holds
 from random_filters import FIELDS, random_filter, random_metadata
-from servers.milvus import ServerMissing, milvus_process, milvus_server
+from servers.milvus import milvus_process
 
 FILTERS = int(os.environ.get("LOOKALIKE_TEST_FILTERS", "600"))
 HOSTILE = max(400, FILTERS // 10)
 ROWS = 200
 OTHERS = 100
 DIMENSION = 8
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    try:
-        with milvus_server() as uri:
-            yield uri
-    except ServerMissing as reason:
-        pytest.skip(f"no Milvus server: {reason}")
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        "memory",
-        "lite",
-        pytest.param("server", marks=pytest.mark.milvus_server),
-    ],
-)
-def index(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[VectorIndex]:
-    made: VectorIndex
-    match request.param:
-        case "memory":
-            made = MemoryIndex()
-        case "lite":
-            made = MilvusIndex(str(tmp_path_factory.mktemp("lite") / "milvus.db"))
-        case _:
-            uri = request.getfixturevalue("server")
-            made = MilvusIndex(uri, consistency="Strong")
-    yield made
-    made.close()
 
 
 def new_collection(team: Team, name: str, fields: Fields) -> Collection:

@@ -31,7 +31,6 @@ from lookalike.errors import BadEmbedding, BadRequest
 from lookalike.filters import Filter, parse
 from lookalike.interfaces import ImageKey, IndexRow, VectorIndex
 from lookalike.metrics import prepare, score
-from servers.milvus import ServerMissing, milvus_server
 
 DIMENSION = 32
 FIELDS = {"place": FieldType.INT, "look": FieldType.INT}
@@ -39,15 +38,6 @@ LOOKS = 60
 
 Matrix = npt.NDArray[np.float32]
 Keep = npt.NDArray[np.bool_]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    try:
-        with milvus_server() as uri:
-            yield uri
-    except ServerMissing as reason:
-        pytest.skip(f"no Milvus server: {reason}")
 
 
 @pytest.fixture(

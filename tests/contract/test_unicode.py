@@ -15,16 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api_site import Site, open_site, photo
-from fakes import MemoryIndex
 from ledgers import DATABASES, a_collection, an_image, index_all, new_database, opened
 from lookalike.backends.ledger import SqlLedger
-from lookalike.backends.milvus import MilvusIndex
 from lookalike.collections import Collection, FieldType, check_metadata
 from lookalike.errors import BadMetadata
 from lookalike.filters import parse
 from lookalike.ingest import MAX_ID_BYTES, check_image_id
 from lookalike.interfaces import ImageId, IndexRow, VectorIndex, image_key
-from servers.milvus import ServerMissing, milvus_server
 
 FIELDS = {"text": FieldType.STRING, "tags": FieldType.STRINGS}
 SPECIAL = [
@@ -108,37 +105,6 @@ def ledger(
     folder = tmp_path_factory.mktemp("unicode")
     with opened(new_database(request.param, folder)) as made:
         yield made
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    try:
-        with milvus_server() as uri:
-            yield uri
-    except ServerMissing as reason:
-        pytest.skip(f"no Milvus server: {reason}")
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        "memory",
-        "lite",
-        pytest.param("server", marks=pytest.mark.milvus_server),
-    ],
-)
-def index(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[VectorIndex]:
-    made: VectorIndex
-    if request.param == "memory":
-        made = MemoryIndex()
-    elif request.param == "lite":
-        made = MilvusIndex(str(tmp_path_factory.mktemp("unicode") / "milvus.db"))
-    else:
-        made = MilvusIndex(request.getfixturevalue("server"), consistency="Strong")
-    yield made
-    made.close()
 
 
 @given(texts=TEXTS)
